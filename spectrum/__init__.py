@@ -1,0 +1,37 @@
+"""Choose which weight matrices of a language model to fine-tune, by the signal-to-noise ratio of their singular values.
+
+The public API; each name is imported when it is first used, so that what needs no torch does not wait for it.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "SpectrumError": "spectrum.errors",
+    "open_checkpoint": "spectrum.checkpoint",
+    "plan_scan": "spectrum.results.build",
+    "run_scan": "spectrum.results.build",
+    "read_scan": "spectrum.results",
+    "write_scan": "spectrum.results",
+    "import_scan": "spectrum.results",
+    "Scan": "spectrum.results",
+    "Settings": "spectrum.results",
+    "singular_values": "spectrum.singular",
+    "snr": "spectrum.snr",
+    "select_top": "spectrum.selection",
+    "to_axolotl": "spectrum.export.axolotl",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604  names of the lazy imports
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
