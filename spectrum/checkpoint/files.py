@@ -1,0 +1,147 @@
+"""Which files make up a checkpoint: chosen by index, never by globbing.
+
+A folder may hold the same weights twice (Mistral's `consolidated.safetensors` beside the shards), variants,
+adapters; reading every `*.safetensors` would mix them.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from spectrum.errors import CheckpointError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """The files of one checkpoint on disk.
+
+    Attributes:
+        id: 'owner/name' for a snapshot of the Hub cache, else the name of the folder or file.
+        revision: commit hash for a snapshot of the Hub cache, else None.
+        folder: where the shards stand.
+        shards: their file names, in order of name.
+        weight_map: tensor name -> shard, as the index states it; None without an index.
+        config: the parsed config.json; None where there is none.
+    """
+
+    id: str
+    revision: str | None
+    folder: Path
+    shards: tuple[str, ...]
+    weight_map: Mapping[str, str] | None
+    config: Mapping[str, Any] | None
+
+
+def find_files(path: Path) -> CheckpointFiles:
+    """Files of the checkpoint at a path: a folder, a Hub cache snapshot or one .safetensors file.
+
+    Raises:
+        CheckpointError: nothing there, nothing readable there, or an index that contradicts the folder.
+    """
+    if path.is_file():
+        return _single_file(path)
+    if not path.is_dir():
+        raise CheckpointError(f"'{path}' does not exist. Give a folder with a checkpoint, or one .safetensors file.")
+    identity, revision = _identity(path)
+    config = _read_json_object(path / "config.json") if (path / "config.json").exists() else None
+    if (path / INDEX).exists():
+        weight_map = _read_index(path)
+        shards = tuple(sorted(set(weight_map.values())))
+        return CheckpointFiles(identity, revision, path, shards, weight_map, config)
+    if (path / SINGLE).exists():
+        return CheckpointFiles(identity, revision, path, (SINGLE,), None, config)
+    raise CheckpointError(_why_nothing(path))
+
+
+def _single_file(path: Path) -> CheckpointFiles:
+    if path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"'{path}' is not a .safetensors file. Give a folder with a checkpoint, or one .safetensors file."
+        )
+    config = path.parent / "config.json"
+    identity, revision = _identity(path.parent)
+    return CheckpointFiles(
+        id=identity if path.name == SINGLE else path.stem,
+        revision=revision,
+        folder=path.parent,
+        shards=(path.name,),
+        weight_map=None,
+        config=_read_json_object(config) if config.exists() else None,
+    )
+
+
+def _identity(folder: Path) -> tuple[str, str | None]:
+    """Model id and revision: of the Hub where the folder is a snapshot in its cache, else the folder's own name."""
+    absolute = folder.resolve()
+    if absolute.parent.name == "snapshots" and _COMMIT.fullmatch(absolute.name):
+        repository = absolute.parent.parent.name
+        if repository.startswith("models--"):
+            return repository.removeprefix("models--").replace("--", "/"), absolute.name
+    return absolute.name, None
+
+
+def _read_index(folder: Path) -> dict[str, str]:
+    path = folder / INDEX
+    weight_map = _read_json_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"'{path}' has no 'weight_map' that names tensors. Download the checkpoint again.")
+    for name, shard in weight_map.items():
+        _check_shard_name(path, name, shard)
+    for shard in sorted(set(weight_map.values())):
+        if not (folder / shard).exists():
+            raise CheckpointError(
+                f"The index of '{folder}' lists shard '{shard}', which does not exist. Download the checkpoint again."
+            )
+    return weight_map
+
+
+def _check_shard_name(path: Path, name: str, shard: Any) -> None:
+    """A shard is a file below the folder: an index from the network must not lead out of it."""
+    inside = isinstance(shard, str) and "\\" not in shard and "\0" not in shard
+    if not inside or PurePosixPath(shard).is_absolute() or ".." in PurePosixPath(shard).parts:
+        raise CheckpointError(
+            f"'{path}' names {shard!r} as the shard of {name!r}, which is no file inside the folder. "
+            "Download the checkpoint again from a source you trust."
+        )
+
+
+def _read_json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"'{path}' is not valid JSON. Download the file again.") from error
+    except OSError as error:
+        raise CheckpointError(f"'{path}' cannot be read: {error.strerror}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"'{path}' is not a JSON object. Download the file again.")
+    return value
+
+
+def _why_nothing(folder: Path) -> str:
+    """What stands in the folder in place of a safetensors checkpoint, and what to do about it."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    if not names:
+        return f"'{folder}' is empty. Download the checkpoint into it."
+    if any(name.endswith(".gguf") for name in names):
+        return (
+            f"'{folder}' holds only GGUF weights, which are quantised for inference and cannot be trained. "
+            "Scan the original safetensors checkpoint instead."
+        )
+    if "adapter_config.json" in names or "adapter_model.safetensors" in names:
+        return f"'{folder}' holds an adapter, not a model. Scan its base model, or merge the adapter first."
+    if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
+        return (
+            f"'{folder}' holds only pickled weights (.bin, .pt, .pth), which are not read. "
+            "Load the model with transformers and save it again with save_pretrained(), which writes safetensors."
+        )
+    return (
+        f"'{folder}' has neither '{INDEX}' nor '{SINGLE}'. "
+        "Give the folder that holds them, or one .safetensors file by its name."
+    )

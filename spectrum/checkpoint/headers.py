@@ -1,0 +1,130 @@
+"""The header of a safetensors file: parsed and checked before a byte of data is read.
+
+Format: https://huggingface.co/docs/safetensors, "Format": 8 bytes little-endian length N, N bytes of JSON, the data.
+The header is parsed here rather than by the safetensors package because a scan needs the byte ranges
+(to read rows of one tensor, locally or over HTTP), which its Python interface does not give.
+"""
+
+import json
+import math
+from typing import Any
+
+from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
+from spectrum.errors import CheckpointError
+
+LENGTH_BYTES = 8
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+
+# Bits per element of the dtypes that are no plain float: safetensors 0.8, its Rust source `Dtype::bitsize`.
+_OTHER_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64, "C64": 64,
+    "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+_BITS = {name: 8 * size for name, size in FLOAT_SIZES.items()} | _OTHER_BITS
+
+
+def header_length(prefix: bytes, *, file_size: int, path: str) -> int:
+    """Length in bytes of the JSON header, from the first 8 bytes of the file.
+
+    Raises:
+        CheckpointError: the file is shorter than its header says, or the length is beyond reason.
+    """
+    if len(prefix) < LENGTH_BYTES:
+        raise CheckpointError(
+            f"'{path}' has only {file_size} bytes, too few for a safetensors file. Download the file again."
+        )
+    length = int.from_bytes(prefix, "little")
+    if length > file_size - LENGTH_BYTES:
+        raise CheckpointError(
+            f"'{path}' announces a header of {length} bytes but has only {file_size} bytes in all. "
+            "It is truncated or no safetensors file; download it again."
+        )
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"'{path}' announces a header of {length} bytes; no more than {MAX_HEADER_BYTES} are allowed. "
+            "It is no safetensors file; download it again."
+        )
+    return length
+
+
+def parse_header(header: bytes, *, file_size: int, shard: str, path: str) -> dict[str, Tensor]:
+    """The tensors that a header describes, every byte range checked against the file.
+
+    Args:
+        header: the JSON, without the 8 bytes of its length.
+        file_size: in bytes, of the whole file.
+        shard: file name to record in each tensor.
+        path: what errors call the file.
+
+    Raises:
+        CheckpointError: malformed JSON, unknown dtype, or byte ranges that do not cover the data exactly once.
+    """
+    entries = _load_json(header, path)
+    entries.pop("__metadata__", None)
+    data_start = LENGTH_BYTES + len(header)
+    tensors = {name: _tensor(name, entry, data_start, shard, path) for name, entry in entries.items()}
+    _check_ranges(tensors, data_start, file_size, path)
+    return tensors
+
+
+def _load_json(header: bytes, path: str) -> dict[str, Any]:
+    try:
+        entries = json.loads(header, object_pairs_hook=lambda pairs: _unique(pairs, path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"The header of '{path}' is not valid JSON. The file is damaged; download it again."
+        ) from error
+    if not isinstance(entries, dict):
+        raise CheckpointError(f"The header of '{path}' is not a JSON object. The file is damaged; download it again.")
+    return entries
+
+
+def _unique(pairs: list[tuple[str, Any]], path: str) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CheckpointError(f"The header of '{path}' lists {twice!r} twice. The file is damaged; download it again.")
+    return entries
+
+
+def _tensor(name: str, entry: Any, data_start: int, shard: str, path: str) -> Tensor:
+    try:
+        dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        whole = all(type(number) is int and number >= 0 for number in (*shape, start, stop))
+    except (TypeError, KeyError, ValueError):
+        whole = False
+    if not whole:
+        raise CheckpointError(
+            f"The header of '{path}' describes tensor {name!r} without a sound dtype, shape and data_offsets. "
+            "The file is damaged; download it again."
+        )
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        raise CheckpointError(
+            f"Tensor {name!r} in '{path}' has the unknown dtype {dtype!r}; known are {', '.join(sorted(_BITS))}. "
+            "If the file is newer than this program, update spectrum-snr."
+        )
+    expected = (math.prod(shape) * _BITS[dtype] + 7) // 8
+    if stop - start != expected:
+        raise CheckpointError(
+            f"Tensor {name!r} in '{path}' needs {expected} bytes for shape {list(shape)} in {dtype}, "
+            f"but its data_offsets hold {stop - start}. The file is damaged; download it again."
+        )
+    return Tensor(name, dtype, shape, shard, data_start + start, data_start + stop)
+
+
+def _check_ranges(tensors: dict[str, Tensor], data_start: int, file_size: int, path: str) -> None:
+    """Every byte of data belongs to exactly one tensor, as the format demands."""
+    position = data_start
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.start, tensor.stop)):
+        if tensor.start != position:
+            raise CheckpointError(
+                f"Tensor {tensor.name!r} in '{path}' starts at byte {tensor.start}, expected {position}: "
+                "ranges overlap or leave a hole. The file is damaged; download it again."
+            )
+        position = tensor.stop
+    if position != file_size:
+        raise CheckpointError(
+            f"'{path}' has {file_size} bytes, but its header describes {position}. "
+            "It is truncated or was altered; download it again."
+        )

@@ -1,0 +1,164 @@
+"""An open checkpoint on disk: headers read and checked, tensors read on demand.
+
+Data are read by byte range into memory of our own, not through a memory map: mapped pages of every shard would
+count as memory of the process, and rows of one tensor are all that a chunked decomposition wants at a time.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from spectrum.checkpoint.files import CheckpointFiles, find_files
+from spectrum.checkpoint.headers import LENGTH_BYTES, header_length, parse_header
+from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
+from spectrum.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Checkpoint:
+    """A checkpoint whose headers are read and whose shards are open. Close it, or use it in a `with` statement.
+
+    Attributes:
+        id: 'owner/name' for a snapshot of the Hub cache, else the name of the folder or file.
+        revision: commit hash for a snapshot of the Hub cache, else None.
+        folder: where the shards stand.
+        shards: file names, in order.
+        config: the parsed config.json; None where there is none.
+        tensors: name -> tensor, over all shards.
+
+    Raises:
+        CheckpointError: on opening, for everything the headers can tell; on reading, for a file that changed.
+    """
+
+    def __init__(self, files: CheckpointFiles) -> None:
+        """Open every shard and read its header."""
+        self.id = files.id
+        self.revision = files.revision
+        self.folder = files.folder
+        self.shards = files.shards
+        self.config: Mapping[str, Any] | None = files.config
+        self._stack = ExitStack()
+        self._files: dict[str, io.FileIO] = {}
+        try:
+            self.tensors: Mapping[str, Tensor] = self._read_headers(files)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> "torch.Tensor":
+        """Entries `start` to `stop` along the first dimension of a tensor, in the dtype of the file, on the CPU.
+
+        Args:
+            name: of a floating-point tensor.
+            start: first row (or expert, along a stacked tensor).
+            stop: row after the last; None reads to the end.
+
+        Returns:
+            (stop - start, *shape[1:]), memory of its own.
+
+        Raises:
+            CheckpointError: a dtype that is no plain float, or a file that became shorter since it was opened.
+        """
+        import torch  # noqa: PLC0415  a second of start-up that opening a checkpoint must not cost
+
+        tensor = self.tensors[name]
+        if tensor.dtype not in FLOAT_SIZES:
+            raise CheckpointError(f"Tensor {name!r} in '{self.id}' has dtype {tensor.dtype}, which is not scored.")
+        dtype = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[tensor.dtype]
+        shape = _rows(tensor.shape, start, stop)
+        rows = torch.empty(shape, dtype=dtype)
+        row_bytes = tensor.size_bytes // tensor.shape[0] if tensor.shape and tensor.shape[0] else tensor.size_bytes
+        buffer = memoryview(rows.reshape(-1).view(torch.uint8).numpy().data)
+        self.read_bytes(tensor.shard, tensor.start + start * row_bytes, buffer)
+        return rows
+
+    def read_bytes(self, shard: str, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer from a shard.
+
+        Raises:
+            CheckpointError: the file ended first.
+        """
+        file = self._files[shard]
+        file.seek(offset)
+        done = 0
+        while done < len(buffer):
+            count = file.readinto(buffer[done:])
+            if not count:
+                raise CheckpointError(
+                    f"'{self.folder / shard}' ended at byte {offset + done} although its header describes more: "
+                    "it was altered since it was opened. Run the command again when nothing writes to it."
+                )
+            done += count
+
+    def close(self) -> None:
+        """Close the shards."""
+        self._stack.close()
+
+    def __enter__(self) -> "Checkpoint":  # noqa: PYI034  typing.Self is not in Python 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read_headers(self, files: CheckpointFiles) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
+        for shard in files.shards:
+            for name, tensor in self._read_header(shard).items():
+                if name in tensors:
+                    raise CheckpointError(
+                        f"Tensor {name!r} stands in two shards of '{self.folder}', '{tensors[name].shard}' and "
+                        f"'{shard}'. Download the checkpoint again into an empty folder."
+                    )
+                tensors[name] = tensor
+        if files.weight_map is not None:
+            self._check_index(files.weight_map, tensors)
+        if not tensors:
+            raise CheckpointError(f"'{self.folder}' holds no tensors. Download the checkpoint again.")
+        return tensors
+
+    def _read_header(self, shard: str) -> dict[str, Tensor]:
+        path = self.folder / shard
+        try:
+            file = self._stack.enter_context(io.FileIO(path))
+        except OSError as error:
+            raise CheckpointError(f"'{path}' cannot be opened: {error.strerror}.") from error
+        self._files[shard] = file
+        size = os.fstat(file.fileno()).st_size
+        length = header_length(file.read(LENGTH_BYTES), file_size=size, path=str(path))
+        header = bytearray(length)
+        self.read_bytes(shard, LENGTH_BYTES, memoryview(header))
+        return parse_header(bytes(header), file_size=size, shard=shard, path=str(path))
+
+    def _check_index(self, weight_map: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+        for name, shard in weight_map.items():
+            if name not in tensors or tensors[name].shard != shard:
+                raise CheckpointError(
+                    f"The index of '{self.folder}' says that tensor {name!r} is in '{shard}', but it is not there. "
+                    "Download the checkpoint again into an empty folder."
+                )
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a folder, a Hub cache snapshot or one .safetensors file; headers are read and checked at once.
+
+    Raises:
+        CheckpointError: whatever the files' names and headers can tell.
+    """
+    return Checkpoint(find_files(Path(path)))
+
+
+def _rows(shape: tuple[int, ...], start: int, stop: int | None) -> tuple[int, ...]:
+    if not shape:
+        return shape
+    last = shape[0] if stop is None else stop
+    if not 0 <= start <= last <= shape[0]:
+        raise ValueError(f"rows {start} to {last} of a tensor with {shape[0]}")
+    return (last - start, *shape[1:])

@@ -1,0 +1,199 @@
+"""Opening and reading checkpoints, and every fault that file names and headers can tell."""
+
+import json
+import struct
+
+import pytest
+import torch
+from conftest import gaussian, write_checkpoint
+from safetensors.torch import load_file, save_file
+
+from spectrum.checkpoint import open_checkpoint
+from spectrum.errors import CheckpointError
+
+
+def _raw(path, header, data=b""):
+    """A safetensors file of our own making, sound or not."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+def _entry(dtype="F32", shape=(2,), offsets=(0, 8)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+def test_reads_what_safetensors_reads(tmp_path):
+    """Every dtype, several shapes and shards: bit for bit what the safetensors library loads."""
+    dtypes = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+    first = {f"a.{number}": gaussian(7, 5, seed=number, dtype=dtype) for number, dtype in enumerate(dtypes)}
+    second = {"stack": torch.randn(3, 4, 5, generator=torch.manual_seed(0)), "scalar": torch.tensor(2.5)}
+    folder = write_checkpoint(tmp_path / "m", {"x.safetensors": first, "y.safetensors": second})
+    expected = load_file(folder / "x.safetensors") | load_file(folder / "y.safetensors")
+    with open_checkpoint(folder) as checkpoint:
+        assert set(checkpoint.tensors) == set(expected)
+        for name, tensor in expected.items():
+            assert checkpoint.read(name).dtype == tensor.dtype
+            assert torch.equal(checkpoint.read(name), tensor)
+            assert checkpoint.tensors[name].shape == tuple(tensor.shape)
+
+
+def test_reads_rows(tmp_path):
+    """A range along the first dimension, of a matrix and of a stack."""
+    tensors = {"matrix": gaussian(9, 4, seed=1), "stack": gaussian(6, 8, seed=2).reshape(3, 2, 8)}
+    with open_checkpoint(write_checkpoint(tmp_path / "m", {"_": tensors})) as checkpoint:
+        assert torch.equal(checkpoint.read("matrix", 2, 5), tensors["matrix"][2:5])
+        assert torch.equal(checkpoint.read("matrix", 7), tensors["matrix"][7:])
+        assert torch.equal(checkpoint.read("stack", 1, 2), tensors["stack"][1:2])
+        with pytest.raises(ValueError, match="rows 3 to 10 of a tensor with 9"):
+            checkpoint.read("matrix", 3, 10)
+
+
+def test_stray_files_are_not_read(tmp_path):
+    """Mistral's consolidated.safetensors, a variant and an adapter beside the model are left alone."""
+    folder = write_checkpoint(tmp_path / "m", {"_": {"w": gaussian(4, 4, seed=1)}})
+    for stray in ("consolidated", "model.fp16", "adapter_model"):
+        save_file({"stray": torch.zeros(2)}, folder / f"{stray}.safetensors")
+    with open_checkpoint(folder) as checkpoint:
+        assert list(checkpoint.tensors) == ["w"]
+
+
+def test_index_wins_over_a_single_file(tmp_path):
+    """Where both stand, the index says what belongs to the model."""
+    folder = write_checkpoint(
+        tmp_path / "m", {"a.safetensors": {"w": torch.zeros(2, 2)}, "b.safetensors": {"v": torch.zeros(2, 2)}}
+    )
+    save_file({"old": torch.zeros(2)}, folder / "model.safetensors")
+    with open_checkpoint(folder) as checkpoint:
+        assert sorted(checkpoint.tensors) == ["v", "w"]
+
+
+def test_one_file_by_name(tmp_path):
+    """A single file is a checkpoint; its id is its name, or its folder's where the name is the usual one."""
+    save_file({"w": torch.zeros(2, 2)}, tmp_path / "special.safetensors")
+    with open_checkpoint(tmp_path / "special.safetensors") as checkpoint:
+        assert (checkpoint.id, list(checkpoint.tensors)) == ("special", ["w"])
+    folder = write_checkpoint(tmp_path / "m", {"_": {"w": torch.zeros(2, 2)}})
+    with open_checkpoint(folder / "model.safetensors") as checkpoint:
+        assert checkpoint.id == "m"
+
+
+def test_hub_cache_snapshot(hub_snapshot):
+    """A snapshot's files are links into blobs; id and revision come from the cache's folder names."""
+    with open_checkpoint(hub_snapshot) as checkpoint:
+        assert (checkpoint.id, checkpoint.revision) == ("owner/name", hub_snapshot.name)
+        assert torch.equal(checkpoint.read("w"), gaussian(64, 64, seed=1))
+    with open_checkpoint(hub_snapshot / "model.safetensors") as checkpoint:
+        assert (checkpoint.id, checkpoint.revision) == ("owner/name", hub_snapshot.name)
+
+
+def test_a_file_that_shrinks_while_open(tmp_path):
+    """Rows that vanished after the header was checked are an error, never zeros."""
+    folder = write_checkpoint(tmp_path / "m", {"_": {"w": gaussian(64, 64, seed=1)}})
+    with open_checkpoint(folder) as checkpoint:
+        with (folder / "model.safetensors").open("rb+") as file:
+            file.truncate(9_000)
+        with pytest.raises(CheckpointError, match="altered since it was opened"):
+            checkpoint.read("w")
+
+
+def _missing_shard(folder):
+    write_checkpoint(folder, {"a.safetensors": {"w": torch.zeros(2)}, "b.safetensors": {"v": torch.zeros(2)}})
+    (folder / "b.safetensors").unlink()
+
+
+def _tensor_not_in_its_shard(folder):
+    write_checkpoint(folder, {"a.safetensors": {"w": torch.zeros(2)}, "b.safetensors": {"v": torch.zeros(2)}})
+    save_file({"u": torch.zeros(2)}, folder / "b.safetensors")
+
+
+def _tensor_twice(folder):
+    write_checkpoint(folder, {"a.safetensors": {"w": torch.zeros(2)}, "b.safetensors": {"v": torch.zeros(2)}})
+    save_file({"v": torch.zeros(2), "w": torch.zeros(2)}, folder / "b.safetensors")
+
+
+def _truncated(folder):
+    write_checkpoint(folder, {"_": {"w": gaussian(64, 64, seed=1)}})
+    with (folder / "model.safetensors").open("rb+") as file:
+        file.truncate(9_000)
+
+
+def _index_without_map(folder):
+    (folder / "model.safetensors.index.json").write_text('{"metadata": {}}')
+
+
+def _index_cut_in_half(folder):
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"w": "a.safe')
+
+
+def _index_leads_out(folder):
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"w": "../../etc/passwd"}}')
+
+
+def _config_is_a_list(folder):
+    write_checkpoint(folder, {"_": {"w": torch.zeros(2)}})
+    (folder / "config.json").write_text("[]")
+
+
+def _only(name):
+    return lambda folder: (folder / name).write_bytes(b"GGUF")
+
+
+def _header(header, data=b"\0" * 8):
+    return lambda folder: _raw(folder / "model.safetensors", header, data)
+
+
+_FAULTS = {
+    "empty folder": (lambda folder: None, "is empty. Download the checkpoint into it."),
+    "only gguf": (_only("model-q4.gguf"), "holds only GGUF weights, which are quantised for inference"),
+    "only bin": (_only("pytorch_model.bin"), "holds only pickled weights"),
+    "adapter": (_only("adapter_model.safetensors"), "holds an adapter, not a model"),
+    "something else": (_only("README.md"), "has neither 'model.safetensors.index.json' nor 'model.safetensors'"),
+    "shard absent": (_missing_shard, "lists shard 'b.safetensors', which does not exist"),
+    "tensor not in its shard": (_tensor_not_in_its_shard, "says that tensor 'v' is in 'b.safetensors', but it is not"),
+    "tensor in two shards": (_tensor_twice, "Tensor 'w' stands in two shards"),
+    "truncated": (_truncated, "has 9000 bytes, but its header describes"),
+    "index without map": (_index_without_map, "has no 'weight_map' that names tensors"),
+    "index cut": (_index_cut_in_half, "is not valid JSON"),
+    "index leads out": (_index_leads_out, "which is no file inside the folder"),
+    "config no object": (_config_is_a_list, "config.json' is not a JSON object"),
+    "no header": (lambda folder: (folder / "model.safetensors").write_bytes(b"abc"), "has only 3 bytes"),
+    "header too long": (
+        lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 1 << 40) + b"{}"),
+        "announces a header of 1099511627776 bytes but has only 10 bytes in all",
+    ),
+    "header no json": (_header(b"{not json"), "is not valid JSON. The file is damaged"),
+    "header no object": (_header(b"[1]"), "is not a JSON object"),
+    "name twice": (_header(b'{"w": 1, "w": 2}'), "lists 'w' twice"),
+    "unknown dtype": (_header({"w": _entry("F99")}), "Tensor 'w' in .* has the unknown dtype 'F99'"),
+    "no shape": (_header({"w": {"dtype": "F32", "data_offsets": [0, 8]}}), "without a sound dtype, shape and"),
+    "negative shape": (_header({"w": _entry(shape=(-2,))}), "without a sound dtype, shape and"),
+    "shape of floats": (_header({"w": _entry(shape=(2.0,))}), "without a sound dtype, shape and"),
+    "shape and bytes disagree": (_header({"w": _entry(shape=(3,))}), r"needs 12 bytes for shape \[3\] in F32"),
+    "huge shape": (_header({"w": _entry(shape=(1 << 40, 1 << 40))}), "needs 4835703278458516698824704 bytes"),
+    "overlap": (_header({"w": _entry(), "v": _entry(offsets=(4, 12))}), "ranges overlap or leave a hole"),
+    "hole": (_header({"w": _entry(offsets=(4, 12))}, b"\0" * 12), "ranges overlap or leave a hole"),
+    "trailing bytes": (_header({"w": _entry()}, b"\0" * 9), "was altered"),
+    "no tensors": (_header({}, b""), "holds no tensors"),
+}
+
+
+@pytest.mark.parametrize("fault", _FAULTS)
+def test_faults_that_headers_tell(tmp_path, fault):
+    """Each is found on opening, before a byte of weights is read, and named together with what to do."""
+    make, message = _FAULTS[fault]
+    folder = tmp_path / "m"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        open_checkpoint(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    """Neither a folder nor a file."""
+    with pytest.raises(CheckpointError, match="'nowhere' does not exist"):
+        open_checkpoint("nowhere")
+    (tmp_path / "model.gguf").touch()
+    with pytest.raises(CheckpointError, match="is not a .safetensors file"):
+        open_checkpoint("model.gguf")

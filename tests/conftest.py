@@ -1,0 +1,122 @@
+"""Tolerances and tiny real checkpoints that several tests share."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+PUBLISHED = Path(__file__).parents[2] / "shared" / "published-snr"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """Every test runs in a folder of its own and keeps its hands off the user's cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """Folder of the published result files, beside the project."""
+    if not PUBLISHED.is_dir():
+        missing("the published result files", "shared/published-snr beside the checkout")
+    return PUBLISHED
+
+
+def missing(what: str, where: str) -> None:
+    """Skip for want of a part of the outside world; where all must be there, as in CI, fail."""
+    message = f"{what} not found: {where}"
+    if os.environ.get("SPECTRUM_REQUIRE_INTEROP") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+Shards = Mapping[str, Mapping[str, torch.Tensor]]
+
+
+def write_checkpoint(folder: Path, shards: Shards, *, config: Mapping[str, Any] | None = None) -> Path:
+    """Write a real checkpoint: one file for one shard, an index for several."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(shards) == 1:
+        save_file(dict(next(iter(shards.values()))), folder / "model.safetensors")
+    else:
+        for name, tensors in shards.items():
+            save_file(dict(tensors), folder / name)
+        weight_map = {key: name for name, tensors in shards.items() for key in tensors}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def gaussian(rows: int, cols: int, *, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A matrix of unit noise."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((rows, cols))).to(dtype)
+
+
+def planted(rows: int, cols: int, spectrum: np.ndarray, *, seed: int) -> np.ndarray:
+    """A float64 matrix with exactly these singular values."""
+    random = np.random.default_rng(seed)
+    p = min(rows, cols)
+    left = np.linalg.qr(random.standard_normal((rows, p)))[0]
+    right = np.linalg.qr(random.standard_normal((cols, p)))[0]
+    return (left * spectrum) @ right.T
+
+
+def tiny_llama(*, layers: int = 12, seed: int = 0, scale: float = 1.0) -> dict[str, torch.Tensor]:
+    """The tensors of a Llama of 64 x 64 and 64 x 96 matrices with norms, embedding and head, in bfloat16."""
+    tensors = {
+        "model.embed_tokens.weight": gaussian(80, 64, seed=seed + 1_000, dtype=torch.bfloat16),
+        "lm_head.weight": gaussian(80, 64, seed=seed + 1_001, dtype=torch.bfloat16),
+        "model.norm.weight": torch.ones(64, dtype=torch.bfloat16),
+    }
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}"
+        noise = [gaussian(64, 64, seed=seed + 10 * layer, dtype=torch.bfloat16)]
+        noise += [gaussian(64, 96, seed=seed + 10 * layer + 1, dtype=torch.bfloat16)]
+        noise[0][0] += (layer * 7 % layers) / 2
+        noise[1][0] += (layer * 5 % layers) / 2
+        tensors[f"{prefix}.self_attn.q_proj.weight"] = noise[0] * scale
+        tensors[f"{prefix}.mlp.down_proj.weight"] = noise[1] * scale
+        tensors[f"{prefix}.input_layernorm.weight"] = torch.ones(64, dtype=torch.bfloat16)
+    return tensors
+
+
+@pytest.fixture
+def llama(tmp_path) -> Path:
+    """A tiny sharded Llama on disk."""
+    tensors = tiny_llama()
+    names = sorted(tensors)
+    halves = {"a.safetensors": names[: len(names) // 2], "b.safetensors": names[len(names) // 2 :]}
+    shards = {shard: {name: tensors[name] for name in members} for shard, members in halves.items()}
+    return write_checkpoint(tmp_path / "tiny-llama", shards, config={"model_type": "llama"})
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+    from spectrum.cli import app
+
+    def _run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            app([str(word) for word in words], prog_name="spectrum")
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return (code if isinstance(code, int) else 0), out, err
+
+    return _run
+
+
+def reference_score(matrix: np.ndarray) -> tuple[float, float]:
+    """(SNR, threshold) by the formula of the paper, from a float64 SVD, written out."""
+    sigma = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
+    scale = (np.percentile(sigma, 75) - np.percentile(sigma, 25)) / 1.349
+    threshold = scale * (1 + np.sqrt(min(matrix.shape) / max(matrix.shape)))
+    return sigma[sigma > threshold].sum() / sigma[sigma <= threshold].sum() / sigma.max(), threshold
