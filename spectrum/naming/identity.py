@@ -1,0 +1,116 @@
+"""Identity mapping: every parameter is taken to be called as its tensor, and its kind is guessed from name and shape.
+
+The last resort, right for dense text models and for models whose code is remote; a trainer on transformers 5 calls
+the parameters of a mixture of experts otherwise.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
+from spectrum.naming.parameters import SMALLEST_SIDE, Kind, Matrix, Parameter, layer, natural_key
+
+_EXPERT = re.compile(r"(?<=\.experts\.)([0-9]+)(?=\.)")
+_NORM = re.compile(r"norm|^ln($|_)")
+_BUFFER = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|attn\.bias)$")
+
+# Last segments of module paths, lower case. Sources: the model classes of transformers 5.23.
+_EMBEDDINGS = {
+    "embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings", "embedding", "embed",
+    "shared", "token_embedding", "token_type_embeddings", "embed_tokens_per_layer",
+}  # fmt: skip
+_HEADS = {"lm_head", "embed_out", "output_layer", "output", "head", "score"}
+_ROUTERS = {"gate", "router", "shared_expert_gate", "gate_inp"}
+_POSITIONS = {"wpe", "embed_positions", "position_embeddings", "position_embedding", "relative_attention_bias"}
+
+
+def identity_parameters(tensors: Mapping[str, Tensor]) -> tuple[tuple[Parameter, ...], dict[str, str]]:
+    """Parameters named as the tensors, and the tensors that are none.
+
+    The tensors of one layer and projection that differ in the number after `experts` are one parameter, its name
+    written with `*` for that number, its matrices labelled by it.
+
+    Returns:
+        (parameters in natural order of name, {tensor: why it is no parameter}).
+    """
+    groups: dict[str, list[Tensor]] = defaultdict(list)
+    skipped = {}
+    for tensor in sorted(tensors.values(), key=lambda tensor: natural_key(tensor.name)):
+        reason = _no_parameter(tensor)
+        if reason:
+            skipped[tensor.name] = reason
+        else:
+            groups[_EXPERT.sub("*", tensor.name, count=1)].append(tensor)
+    parameters = [parameter for name, group in groups.items() for parameter in _parameters(name, group)]
+    return tuple(sorted(parameters, key=lambda parameter: natural_key(parameter.name))), skipped
+
+
+def kind_by_name(name: str) -> Kind:
+    """Kind of a weight whose shape is not known, from its name alone: a norm, or what a 2-D weight can be."""
+    leaf = _leaf(name)
+    return "norm" if _NORM.search(leaf) else _kind_of_2d(name, leaf)
+
+
+def _no_parameter(tensor: Tensor) -> str | None:
+    if tensor.dtype.startswith(("I", "U", "BOOL")):
+        return "integer tensor"
+    if tensor.dtype not in FLOAT_SIZES:
+        return f"dtype {tensor.dtype}"
+    return "buffer" if _BUFFER.search(tensor.name) else None
+
+
+def _parameters(name: str, group: Sequence[Tensor]) -> list[Parameter]:
+    """One parameter, or one for each tensor where experts of one projection differ in shape or dtype."""
+    if "*" in name and len({(tensor.shape, tensor.dtype) for tensor in group}) > 1:
+        return [parameter for tensor in group for parameter in _parameters(tensor.name, [tensor])]
+    first = group[0]
+    kind = _kind(first.name, first.shape)
+    if "*" in name:
+        kind = "experts" if kind == "matrix" else kind
+    matrices = tuple(matrix for tensor in group for matrix in _matrices(tensor, kind, name))
+    shape = (len(group), *first.shape) if "*" in name else first.shape
+    return [Parameter(name, shape, first.dtype, kind, tuple(tensor.name for tensor in group), matrices)]
+
+
+def _matrices(tensor: Tensor, kind: Kind, name: str) -> list[Matrix]:
+    if len(tensor.shape) == 2 and kind not in ("bias", "position", "other"):
+        number = _EXPERT.search(tensor.name)
+        label = number.group(1) if number and "*" in name else ""
+        return [Matrix(label, (tensor.shape[0], tensor.shape[1]), tensor.name)]
+    if kind == "experts":
+        experts, rows, cols = tensor.shape
+        return [Matrix(str(expert), (rows, cols), tensor.name, (expert,)) for expert in range(experts)]
+    return []
+
+
+def _kind(name: str, shape: tuple[int, ...]) -> Kind:
+    leaf = _leaf(name)
+    owner = _leaf(name.removesuffix(".bias"))
+    if len(shape) < 2 and _NORM.search(owner):
+        return "norm"
+    if leaf == "bias" or leaf.endswith("_bias"):
+        return "bias"
+    if len(shape) < 2:
+        return "vector"
+    if len(shape) == 2:
+        return _kind_of_2d(name, leaf)
+    if "conv" in leaf or len(shape) > 3:
+        return "convolution"
+    return "experts" if layer(name) is not None and min(shape[1:]) >= SMALLEST_SIDE else "other"
+
+
+def _kind_of_2d(name: str, leaf: str) -> Kind:
+    if leaf in _POSITIONS:
+        return "position"
+    if leaf in _ROUTERS:
+        return "router"
+    if layer(name) is None and leaf in _EMBEDDINGS:
+        return "embedding"
+    if layer(name) is None and leaf in _HEADS:
+        return "head"
+    return "other" if leaf == "a_log" else "matrix"
+
+
+def _leaf(name: str) -> str:
+    return name.lower().removesuffix(".weight").rpartition(".")[2]

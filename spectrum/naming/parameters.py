@@ -1,0 +1,96 @@
+"""What a trainer can train, and the matrices inside it."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal[
+    "matrix", "experts", "router", "embedding", "head", "position", "norm", "bias", "vector", "convolution", "other"
+]
+
+SMALLEST_SIDE = 32  # below, quartiles of the singular values mean little; routers and scalar gates are such matrices
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A 2-D array that is decomposed: where its numbers stand in the checkpoint.
+
+    The numbers are `tensor`, reshaped to `view` where that is given, then indexed by `index` as NumPy indexes:
+    `(3,)` is the fourth expert of a stack, `(3, slice(None, 512))` its first 512 rows,
+    `(3, slice(None), slice(0, None, 2))` every second column.
+
+    Attributes:
+        label: what tells it from the other matrices of its parameter, for example '3.gate_proj'; '' where there is but
+            one.
+        shape: (rows, cols) after view and index.
+        tensor: the checkpoint's name of the tensor that holds it.
+        index: what to take of the (reshaped) tensor; () takes all of it.
+        view: the shape to give the tensor first, or None.
+    """
+
+    label: str
+    shape: tuple[int, int]
+    tensor: str
+    index: tuple[int | slice, ...] = ()
+    view: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """The unit of selection: one entry of `model.named_parameters()`, or the experts of one layer and projection.
+
+    Attributes:
+        name: as the trainer sees it. Where a trainer keeps one module per expert, the expert number is written `*`.
+        shape: of the parameter; (experts, rows, cols) for a group of experts.
+        dtype: of the tensors that hold it, as safetensors spells it.
+        kind: what it is; only 'matrix' and 'experts' are scored by default.
+        tensors: the checkpoint's tensors that hold it.
+        matrices: what is decomposed when it is scored; empty where it has no spectrum.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    kind: Kind
+    tensors: tuple[str, ...]
+    matrices: tuple[Matrix, ...] = ()
+
+    @property
+    def numel(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def module_type(self) -> str:
+        """The module path with its first all-digit segment replaced by `*`."""
+        return module_type(self.name)
+
+    @property
+    def layer(self) -> int | None:
+        """The number that the `*` of the module type stands for; None outside numbered layers."""
+        return layer(self.name)
+
+
+def module_type(name: str) -> str:
+    """Module path of a parameter with its first all-digit segment replaced by `*`, without a final `.weight`."""
+    segments = name.removesuffix(".weight").split(".")
+    for position, segment in enumerate(segments):
+        if _is_number(segment):
+            return ".".join([*segments[:position], "*", *segments[position + 1 :]])
+    return ".".join(segments)
+
+
+def layer(name: str) -> int | None:
+    """First all-digit segment of a name, as a number."""
+    return next((int(segment) for segment in name.split(".") if _is_number(segment)), None)
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key under which `layers.2` stands before `layers.10`."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((0, int(part)) if part.isdigit() and part.isascii() else (1, part) for part in parts)
+
+
+def _is_number(segment: str) -> bool:
+    return segment.isascii() and segment.isdigit()

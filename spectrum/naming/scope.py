@@ -1,0 +1,90 @@
+"""Which parameters are scored: the default of DESIGN's rules, narrowed or widened by the user."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from spectrum.errors import SpectrumError
+from spectrum.naming.parameters import SMALLEST_SIDE, Parameter
+
+WIDENED = ("router", "embedding", "head")  # what `--all-modules` adds, wherever it stands
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What the user wants scored.
+
+    Attributes:
+        modules: shell patterns on the module type, in full or without the common prefix; () takes all.
+        exclude: the same; what they match is left out.
+        all_modules: embeddings, heads, routers and matrices outside numbered layers as well.
+    """
+
+    modules: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    all_modules: bool = False
+
+
+def split_by_scope(parameters: Sequence[Parameter], scope: Scope) -> tuple[list[Parameter], dict[str, str]]:
+    """Parameters to score, and of the others {name: why not}.
+
+    Raises:
+        SpectrumError: a pattern that matches no module type; the error names near ones.
+    """
+    reasons = {parameter.name: _why_not(parameter, all_modules=scope.all_modules) for parameter in parameters}
+    candidates = [parameter for parameter in parameters if not reasons[parameter.name]]
+    wanted = match_module_types({parameter.module_type for parameter in candidates}, scope.modules, scope.exclude)
+    for parameter in candidates:
+        if parameter.module_type not in wanted:
+            reasons[parameter.name] = "not among the modules asked for"
+    scored = [parameter for parameter in parameters if not reasons[parameter.name]]
+    return scored, {name: reason for name, reason in reasons.items() if reason}
+
+
+def match_module_types(module_types: Iterable[str], modules: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
+    """Module types that match one of `modules` (all, where it is empty) and none of `exclude`.
+
+    Raises:
+        SpectrumError: a pattern that matches nothing.
+    """
+    known = sorted(module_types)
+    prefix = common_prefix(known)
+    included = frozenset().union(*(_matching(pattern, known, prefix) for pattern in modules)) if modules else known
+    excluded: frozenset[str] = frozenset().union(*(_matching(pattern, known, prefix) for pattern in exclude))
+    return frozenset(included) - excluded
+
+
+def common_prefix(module_types: Iterable[str]) -> str:
+    """What all module types of numbered layers begin with, up to and with the `*.`; '' where they differ there."""
+    prefixes = {name[: name.index("*.") + 2] for name in module_types if "*." in name}
+    return prefixes.pop() if len(prefixes) == 1 else ""
+
+
+def _matching(pattern: str, known: Sequence[str], prefix: str) -> frozenset[str]:
+    matched = frozenset(
+        name for name in known if fnmatchcase(name, pattern) or fnmatchcase(name.removeprefix(prefix), pattern)
+    )
+    if not matched:
+        short = [name.removeprefix(prefix) for name in known]
+        near = difflib.get_close_matches(pattern, short, n=3, cutoff=0.4) or short[:8]
+        raise SpectrumError(
+            f"No module type matches '{pattern}'. Near ones: {', '.join(near)}. Quote patterns so that the shell does "
+            "not expand them."
+        )
+    return matched
+
+
+def _why_not(parameter: Parameter, *, all_modules: bool) -> str:
+    if len(parameter.shape) < 2:
+        return "vector"
+    if parameter.kind not in ("matrix", "experts", *WIDENED):
+        return {"position": "position table", "other": "no weight matrix"}.get(parameter.kind, parameter.kind)
+    if not parameter.matrices:
+        return "no matrix inside"
+    if parameter.kind in WIDENED and not all_modules:
+        return parameter.kind
+    smallest = min(min(matrix.shape) for matrix in parameter.matrices)
+    if smallest < (2 if parameter.kind == "router" else SMALLEST_SIDE):
+        return f"smaller side {smallest}, under {SMALLEST_SIDE}"
+    return "" if parameter.layer is not None or all_modules else "outside numbered layers"
