@@ -1,0 +1,195 @@
+"""From singular values to threshold and signal-to-noise ratio: pure arithmetic, without torch.
+
+All noise models share one score and differ in the threshold only. None but `mp` and `gavish-donoho` is an edge of
+random-matrix theory: `iqr` and `std` lack the sqrt(n) by which singular values of noise grow with the matrix, so
+that much or all of a pure Gaussian matrix counts as signal, the more the further it is from square.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.float64]
+NoiseModel = Literal["iqr", "mp", "gavish-donoho", "std"]
+NOISE_MODELS: tuple[NoiseModel, ...] = get_args(NoiseModel)
+
+NORMAL_IQR = 1.349  # interquartile range of a unit normal, rounded as in the authors' program
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one spectrum says of its matrix. Over several matrices, each number is their median.
+
+    Attributes:
+        snr: ratio / sigma_max, in units of 1/weight; None where saturated.
+        saturated: nothing lies at or below the threshold, or only exact zeros do.
+        ratio: sum of the singular values above the threshold over the sum of the rest; None where saturated.
+        sigma_max: largest singular value.
+        threshold: singular values above it are signal.
+        signal_count: how many are.
+        nuclear: sum of all singular values.
+        stable_rank: sum of squares over the largest square; 0 for a zero matrix.
+    """
+
+    snr: float | None
+    saturated: bool
+    ratio: float | None
+    sigma_max: float
+    threshold: float
+    signal_count: float
+    nuclear: float
+    stable_rank: float
+
+
+def snr(spectrum: Array, shape: tuple[int, int], *, noise_model: NoiseModel = "iqr") -> Score:
+    """Signal-to-noise ratio of a weight matrix, divided by its largest singular value.
+
+    Args:
+        spectrum: (p,), descending, finite, non-negative; p = min(shape).
+        shape: (rows, cols) of the matrix; only its smaller and larger side enter, so a transpose scores the same.
+        noise_model: where the threshold lies, see `threshold`.
+
+    Returns:
+        A score in units of 1/weight: scaling the matrix by c > 0 scales it by 1/c. Nothing above the threshold
+        scores 0; nothing, or nothing but zeros, at or below it is saturated.
+
+    Raises:
+        ValueError: wrong number of values, values that are negative, not finite or not descending, or so small that
+            the score leaves the range of a float.
+
+    Source: arXiv 2406.06623, section 3.6. The noise scale of `iqr` is the interquartile range of the singular
+        values, not of the entries, so the threshold is not the Marchenko-Pastur edge of entry noise.
+    """
+    sigma = _checked(spectrum, shape)
+    eps = threshold(sigma, shape, noise_model=noise_model)
+    is_signal = sigma > eps  # strictly: a value on the threshold is noise, as in the authors' program
+    signal, noise = float(sigma[is_signal].sum()), float(sigma[~is_signal].sum())
+    saturated = signal > 0 and noise == 0
+    ratio = None if saturated else signal / noise if signal > 0 else 0.0
+    sigma_max = float(sigma[0])
+    return Score(
+        snr=None if ratio is None else _finite(ratio / sigma_max) if ratio > 0 else 0.0,
+        saturated=saturated,
+        ratio=ratio,
+        sigma_max=sigma_max,
+        threshold=eps,
+        signal_count=int(is_signal.sum()),
+        nuclear=float(sigma.sum()),
+        stable_rank=float(np.square(sigma / sigma_max).sum()) if sigma_max > 0 else 0.0,
+    )
+
+
+def threshold(sigma: Array, shape: tuple[int, int], *, noise_model: NoiseModel = "iqr") -> float:
+    """The value above which a singular value counts as signal.
+
+    Args:
+        sigma: (p,), descending; p = min(shape).
+        shape: (rows, cols) of the matrix; p is its smaller, q its larger side.
+        noise_model:
+            iqr: s * (1 + sqrt(p/q)), s = interquartile range of the singular values / 1.349 (arXiv 2406.06623, 3.6).
+            std: the same with s = standard deviation of the singular values, the formula before the paper makes it
+                robust by the interquartile range.
+            mp: noise * (sqrt(p) + sqrt(q)), the upper edge of the Marchenko-Pastur law for entries of standard
+                deviation `noise`, which is the median singular value over the law's median.
+            gavish-donoho: the hard threshold that is optimal for unknown noise (arXiv 1305.5870, section III.E),
+                lambda(p/q) / sqrt(median of the law) times the median singular value.
+
+    Returns:
+        Same unit as the singular values.
+    """
+    p, q = min(shape), max(shape)
+    return _THRESHOLDS[noise_model](sigma, p, q)
+
+
+def _iqr_threshold(sigma: Array, p: int, q: int) -> float:
+    lower, upper = np.quantile(sigma, [0.25, 0.75])  # linear interpolation between order statistics
+    return float((upper - lower) / NORMAL_IQR * (1 + math.sqrt(p / q)))
+
+
+def _std_threshold(sigma: Array, p: int, q: int) -> float:
+    return float(np.std(sigma) * (1 + math.sqrt(p / q)))
+
+
+def _mp_threshold(sigma: Array, p: int, q: int) -> float:
+    noise = float(np.median(sigma)) / math.sqrt(q * marchenko_pastur_median(p / q))
+    return noise * (math.sqrt(p) + math.sqrt(q))
+
+
+def _gavish_donoho_threshold(sigma: Array, p: int, q: int) -> float:
+    beta = p / q
+    coefficient = math.sqrt(2 * (beta + 1) + 8 * beta / (beta + 1 + math.sqrt(beta**2 + 14 * beta + 1)))
+    return coefficient / math.sqrt(marchenko_pastur_median(beta)) * float(np.median(sigma))
+
+
+_THRESHOLDS: dict[NoiseModel, Callable[[Array, int, int], float]] = {
+    "iqr": _iqr_threshold,
+    "std": _std_threshold,
+    "mp": _mp_threshold,
+    "gavish-donoho": _gavish_donoho_threshold,
+}
+
+
+@lru_cache(maxsize=256)
+def marchenko_pastur_median(beta: float) -> float:
+    """Median of the Marchenko-Pastur law for unit noise, of the eigenvalues of (1/q) W W^T with aspect beta = p/q.
+
+    Args:
+        beta: 0 < beta <= 1.
+
+    Returns:
+        Between (1 - sqrt(beta))^2 and (1 + sqrt(beta))^2; 0.6528 at beta = 1.
+
+    Source: density sqrt((b-x)(x-a)) / (2 pi beta x), Marchenko and Pastur 1967. With x = a + (b-a) sin(t)^2 it has no
+        square roots left, and the trapezoid rule meets the median to 1e-9 on this grid (checked against a finer one).
+    """
+    a, b = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
+    t = np.linspace(0, math.pi / 2, 20_001)
+    x = a + (b - a) * np.sin(t) ** 2
+    with np.errstate(invalid="ignore"):
+        density = (b - a) ** 2 * (np.sin(t) * np.cos(t)) ** 2 / (math.pi * beta * x)
+    density[0] = 0.0 if a > 0 else (b - a) / (math.pi * beta)  # the limit at t = 0, where beta = 1 gives 0/0
+    cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return float(a + (b - a) * math.sin(np.interp(cumulative[-1] / 2, cumulative, t)) ** 2)
+
+
+def median_score(scores: Sequence[Score]) -> Score:
+    """Score of a parameter of several matrices: of each number the median over its matrices.
+
+    A saturated matrix counts as infinitely far above the noise; a median that falls on one, or between one and an
+    unsaturated one, is saturated.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    medians = {
+        field.name: float(np.median([_or_infinite(getattr(score, field.name)) for score in scores]))
+        for field in fields(Score)
+        if field.name != "saturated"
+    }
+    saturated = math.isinf(medians["snr"])
+    ratio = None if saturated else medians["ratio"]
+    value = None if saturated else medians["snr"]
+    return Score(**{**medians, "snr": value, "ratio": ratio, "saturated": saturated})  # type: ignore[arg-type]
+
+
+def _or_infinite(number: float | None) -> float:
+    return math.inf if number is None else number
+
+
+def _checked(spectrum: Array, shape: tuple[int, int]) -> Array:
+    sigma = np.asarray(spectrum, dtype=np.float64)
+    if sigma.shape != (min(shape),) or not sigma.size:
+        raise ValueError(f"a matrix of shape {shape} has {min(shape)} singular values, got an array {sigma.shape}")
+    if not np.isfinite(sigma).all() or sigma[-1] < 0 or (np.diff(sigma) > 0).any():
+        raise ValueError("singular values must be finite, non-negative and descending")
+    return sigma
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError("the singular values are too small: their score leaves the range of a float")
+    return number

@@ -1,0 +1,194 @@
+"""The score against float64 NumPy written out, its invariances, and the noise models' edges."""
+
+import math
+
+import numpy as np
+import pytest
+from conftest import planted
+
+from spectrum.snr import NOISE_MODELS, Score, marchenko_pastur_median, median_score, snr, threshold
+
+EXACT = 1e-12
+
+
+def _spectrum(p, *, seed):
+    """A bulk and a few outliers, no value near the threshold, where the score jumps."""
+    random = np.random.default_rng(seed)
+    values = np.concatenate([random.uniform(9.0, 11.0, size=p - p // 8), random.uniform(0.05, 0.5, size=p // 8)])
+    return np.sort(values)[::-1]
+
+
+def test_iqr_score_by_hand():
+    """Eight values whose quartiles, threshold and sums are worked out on paper."""
+    sigma = np.array([40.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 1.0])  # quartiles 4.75 and 8.25
+    scale = (8.25 - 4.75) / 1.349
+    score = snr(sigma, (8, 32))
+    assert score.threshold == pytest.approx(scale * 1.5, rel=EXACT)  # 3.8918: only the 1 lies below
+    assert score.ratio == pytest.approx(79.0, rel=EXACT)
+    assert score.snr == pytest.approx(79.0 / 40, rel=EXACT)
+    assert (score.signal_count, score.nuclear, score.sigma_max) == (7, 80.0, 40.0)
+    assert score.stable_rank == pytest.approx((1600 + 81 + 64 + 49 + 36 + 25 + 16 + 1) / 1600, rel=EXACT)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 160), (160, 48), (33, 1000)])
+def test_iqr_score_of_planted_spectra(shape):
+    """A matrix with a chosen spectrum, decomposed by NumPy in float64, scores as the formula says."""
+    matrix = planted(*shape, _spectrum(min(shape), seed=1), seed=2)
+    sigma = np.linalg.svd(matrix, compute_uv=False)
+    scale = (np.percentile(sigma, 75) - np.percentile(sigma, 25)) / 1.349
+    eps = scale * math.sqrt((1 + math.sqrt(min(shape) / max(shape))) ** 2)
+    expected = sigma[sigma > eps].sum() / sigma[sigma <= eps].sum() / sigma[0]
+    score = snr(sigma, shape)
+    assert score.threshold == pytest.approx(eps, rel=EXACT)
+    assert score.snr == pytest.approx(expected, rel=EXACT)
+
+
+@pytest.mark.parametrize("model", NOISE_MODELS)
+@pytest.mark.parametrize("factor", [1e-6, 0.1, 1e6])
+def test_score_scales_by_the_inverse(model, factor):
+    """c W scores 1/c of W, has c times its threshold and the same ratio, under every noise model."""
+    sigma = _spectrum(96, seed=3)
+    one, scaled = snr(sigma, (96, 200), noise_model=model), snr(factor * sigma, (96, 200), noise_model=model)
+    assert scaled.threshold == pytest.approx(factor * one.threshold, rel=EXACT)
+    if one.snr is not None:
+        assert scaled.snr == pytest.approx(one.snr / factor, rel=EXACT)
+        assert scaled.ratio == pytest.approx(one.ratio, rel=EXACT)
+    assert scaled.stable_rank == pytest.approx(one.stable_rank, rel=EXACT)
+
+
+@pytest.mark.parametrize("model", NOISE_MODELS)
+def test_transpose_scores_the_same(model):
+    """Only the smaller and the larger side enter."""
+    sigma = _spectrum(40, seed=4)
+    assert snr(sigma, (40, 100), noise_model=model) == snr(sigma, (100, 40), noise_model=model)
+
+
+def test_a_value_on_the_threshold_is_noise():
+    """The comparison is strict. Of five values the quartiles are the second and the fourth, whatever the third is."""
+    sigma = np.array([10.0, 6.0, 5.0, 3.0, 0.1])
+    sigma[2] = threshold(sigma, (5, 5))
+    score = snr(sigma, (5, 5))
+    assert score.threshold == sigma[2]
+    assert score.signal_count == 2
+    assert score.ratio == pytest.approx(16.0 / (sigma[2] + 3.1), rel=EXACT)
+
+
+def test_saturated_where_nothing_lies_below():
+    """A flat spectrum has no spread, hence threshold 0: no ratio, no number that stands for infinity."""
+    score = snr(np.full(16, 2.5), (16, 64))
+    assert (score.saturated, score.snr, score.ratio, score.signal_count) == (True, None, None, 16)
+
+
+def test_saturated_where_only_zeros_lie_below():
+    """Rank one: the rest is exactly zero, so its sum cannot be divided by."""
+    score = snr(np.array([7.0, 0.0, 0.0, 0.0, 0.0]), (5, 9))
+    assert (score.saturated, score.snr, score.signal_count, score.threshold) == (True, None, 1, 0.0)
+
+
+def test_zero_matrix_is_silent():
+    """Zeros score 0, without a division by the largest singular value."""
+    score = snr(np.zeros(8), (8, 8))
+    assert score == Score(0.0, False, 0.0, 0.0, 0.0, 0, 0.0, 0.0)
+
+
+def test_silent_where_nothing_lies_above():
+    """Two far groups of values spread the quartiles so wide that all is noise."""
+    sigma = np.array([10.0] * 8 + [0.1] * 8)
+    score = snr(sigma, (16, 16))
+    assert score.threshold > 10.0
+    assert (score.snr, score.ratio, score.signal_count, score.saturated) == (0.0, 0.0, 0, False)
+
+
+def test_one_row():
+    """A single singular value has no quartile range: saturated, as the authors' infinities for vectors."""
+    assert snr(np.array([3.0]), (1, 100)).saturated
+
+
+@pytest.mark.parametrize(
+    "spectrum",
+    [
+        np.array([2.0, 1.0]),
+        np.array([]),
+        np.array([1.0, 2.0, 3.0]),
+        np.array([3.0, 2.0, -1.0]),
+        np.array([3, np.nan, 1]),
+    ],
+)
+def test_refuses_what_is_no_spectrum(spectrum):
+    """Wrong length, ascending, negative or NaN is a caller's mistake."""
+    with pytest.raises(ValueError, match="singular values"):
+        snr(spectrum, (3, 5))
+
+
+def test_refuses_a_score_beyond_the_floats():
+    """1 / 1e-320 is no float: an error, never an infinity in a scan file."""
+    with pytest.raises(ValueError, match="too small"):
+        snr(np.array([4e-320, 3e-320, 2e-320, 0.0]), (4, 4))
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5, 0.25, 0.125, 0.01])
+def test_marchenko_pastur_median_of_a_sample(beta):
+    """The law's median is that of the eigenvalues of a large Gaussian sample."""
+    q = 800
+    sample = np.random.default_rng(5).standard_normal((int(beta * q), q))
+    eigenvalues = np.linalg.svd(sample, compute_uv=False) ** 2 / q
+    assert marchenko_pastur_median(beta) == pytest.approx(np.median(eigenvalues), rel=0.03)
+
+
+def test_gavish_donoho_constants():
+    """Their table: omega(1) = 2.858; their polynomial agrees within its stated 0.02 elsewhere (1305.5870, III.E)."""
+    for beta in (1.0, 0.5, 0.25, 0.125):
+        p, q = int(1000 * beta), 1000
+        omega = threshold(np.ones(p), (p, q), noise_model="gavish-donoho")
+        assert omega == pytest.approx(0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43, abs=0.02)
+    assert omega != pytest.approx(2.858, abs=0.1)
+    assert threshold(np.ones(9), (9, 9), noise_model="gavish-donoho") == pytest.approx(2.858, abs=1e-3)
+
+
+def test_std_threshold():
+    """The same formula with the standard deviation of the singular values."""
+    sigma = np.array([5.0, 4.0, 1.0])
+    assert threshold(sigma, (3, 12), noise_model="std") == pytest.approx(math.sqrt(26 / 9) * 1.5, rel=EXACT)
+
+
+@pytest.mark.parametrize(("p", "q"), [(512, 512), (512, 1024), (512, 2048), (256, 2048)])
+def test_mp_edge_on_pure_noise_and_what_iqr_calls_signal(p, q):
+    """`mp` calls at most 1 % of pure noise signal; `iqr` 24 % to 100 %, as the README tells its user."""
+    noise = 0.02 * np.random.default_rng(p + q).standard_normal((p, q))
+    sigma = np.linalg.svd(noise, compute_uv=False)
+    assert snr(sigma, (p, q), noise_model="mp").signal_count <= 0.01 * p
+    share = snr(sigma, (p, q)).signal_count / p
+    low, high = {1.0: (0.22, 0.27), 0.5: (0.62, 0.68), 0.25: (0.99, 1), 0.125: (1, 1)}[p / q]
+    assert low <= share <= high
+
+
+def test_mp_finds_planted_directions():
+    """Ten directions well above the edge are counted, no more than one of the noise with them."""
+    random = np.random.default_rng(6)
+    noise = random.standard_normal((300, 900))
+    spikes = planted(300, 900, np.concatenate([np.full(10, 90.0), np.zeros(290)]), seed=7)
+    sigma = np.linalg.svd(noise + spikes, compute_uv=False)
+    assert snr(sigma, (300, 900), noise_model="mp").signal_count in (10, 11)
+
+
+def _score(value):
+    ratio = None if value is None else 2 * value
+    return Score(value, value is None, ratio, 2.0, 1.0, 3, 9.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 5.0, 2.0], 2.0),
+        ([1.0, 2.0], 1.5),
+        ([1.0, None, 3.0], 3.0),
+        ([1.0, None], None),
+        ([None, None, 1.0], None),
+    ],
+)
+def test_median_over_experts(values, expected):
+    """The median, with a saturated expert above all others and an even count that meets one saturated."""
+    score = median_score([_score(value) for value in values])
+    assert score.snr == expected
+    assert score.saturated == (expected is None)
+    assert score.ratio == (None if expected is None else 2 * expected)
