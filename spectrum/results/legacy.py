@@ -1,0 +1,98 @@
+"""Import of the authors' result files, in every shape they were published in.
+
+plain: {layer: {"snr": number, "type": text}}, Infinity included; sorted: {type: {layer: number}}.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectrum.errors import ScanFileError
+from spectrum.naming.identity import kind_by_name
+from spectrum.naming.parameters import layer, module_type, natural_key
+from spectrum.results.reader import load_json
+from spectrum.results.scan import MatrixScore, Model, ParameterScore, Scan, Settings
+from spectrum.results.writer import FORMAT
+
+_EXPERT = re.compile(r"(?<=\.experts\.)([0-9]+)(?=\.)")
+
+
+def import_scan(path: Path, *, model_id: str | None = None) -> Scan:
+    """A scan from an older result file.
+
+    The experts of one layer and projection become one parameter, its score the median over them; every number of
+    the file is kept. Infinity becomes `saturated`; NaN, which the authors' program wrote for a matrix it could not
+    read, is listed as skipped.
+
+    Args:
+        path: of the older file.
+        model_id: 'owner/name'; by default what the file's name tells.
+
+    Raises:
+        ScanFileError: the file is empty or has none of the known shapes.
+    """
+    value = load_json(path)
+    if isinstance(value, dict) and value.get("format") == FORMAT:
+        raise ScanFileError(f"'{path}' is a scan file of this program already; use it as it is.")
+    numbers = _numbers(value, path)
+    skipped = {name: "NaN in the older file" for name, number in numbers.items() if math.isnan(number)}
+    groups: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for name in sorted(numbers.keys() - skipped.keys(), key=natural_key):
+        expert = _EXPERT.search(name)
+        groups[_EXPERT.sub("*", name, count=1)].append((expert.group(1) if expert else "", numbers[name]))
+    return Scan(
+        model=Model(id=model_id or path.stem.removeprefix("snr_results_").removesuffix("_sorted")),
+        settings=Settings(origin=path.name),
+        parameters=tuple(_parameter(f"{name}.weight", group) for name, group in groups.items()),
+        unscored=(),
+        skipped=skipped,
+    )
+
+
+def _numbers(value: Any, path: Path) -> dict[str, float]:
+    """Layer name -> score, from either shape."""
+    if not isinstance(value, Mapping) or not value:
+        raise ScanFileError(f"'{path}' holds no scores. Get the file again, or scan the model.")
+    plain = all(isinstance(entry, Mapping) and "snr" in entry for entry in value.values())
+    numbers = (
+        {name: entry["snr"] for name, entry in value.items()}
+        if plain
+        else {name: number for group in value.values() if isinstance(group, Mapping) for name, number in group.items()}
+    )
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+            raise ScanFileError(
+                f"'{path}': the score of {name!r} is {number!r}, expected a number, 0 or more. "
+                "It is no result file of the authors' program."
+            )
+    if not numbers:
+        raise ScanFileError(f"'{path}' has none of the shapes of a result file. Scan the model instead.")
+    return numbers
+
+
+def _parameter(name: str, group: list[tuple[str, float]]) -> ParameterScore:
+    median = float(np.median([number for _, number in group]))
+    stacked = "*" in name
+    return ParameterScore(
+        name=name,
+        module_type=module_type(name),
+        layer=layer(name),
+        kind="experts" if stacked else kind_by_name(name),
+        shape=None,
+        dtype=None,
+        snr=_or_none(median),
+        saturated=math.isinf(median),
+        score=None,
+        matrices=tuple(MatrixScore(label, None, _or_none(number), math.isinf(number), None) for label, number in group)
+        if stacked
+        else (),
+    )
+
+
+def _or_none(number: float) -> float | None:
+    return None if math.isinf(number) else number

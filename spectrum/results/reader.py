@@ -1,0 +1,226 @@
+"""Scan files read back: every field is checked, and an error names the one that is wrong."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast, get_args
+
+from spectrum.checkpoint.fingerprint import Fingerprint
+from spectrum.errors import ScanFileError
+from spectrum.naming.parameters import Kind, natural_key
+from spectrum.results.scan import MatrixScore, Model, NameMapping, ParameterScore, Precision, Scan, Settings, Unscored
+from spectrum.results.writer import FORMAT, VERSION
+from spectrum.snr import NOISE_MODELS, Score
+
+T = TypeVar("T")
+_KINDS = get_args(Kind)
+_PRECISIONS = get_args(Precision)
+_MAPPINGS = get_args(NameMapping)
+
+
+def read_scan(path: Path) -> Scan:
+    """Read and validate a scan file.
+
+    Raises:
+        ScanFileError: no such file, no JSON, not this format, or a field that is missing or wrong.
+    """
+    return scan_from_json(load_json(path), source=str(path))
+
+
+def load_json(path: Path) -> Any:
+    """Parsed JSON of a file; NaN and Infinity come through as floats, for older files hold them.
+
+    Raises:
+        ScanFileError: the file is missing, empty, or no JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ScanFileError(f"'{path}' cannot be read: {reason}. Give the .json file of a scan.") from error
+    if not text.strip():
+        raise ScanFileError(f"'{path}' is empty: it holds no scores. Scan the model, or get the file again.")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise ScanFileError(
+            f"'{path}' is not valid JSON{where}: it was cut off or altered. Scan the model again."
+        ) from error
+
+
+def scan_from_json(value: Any, *, source: str) -> Scan:
+    """A scan from the JSON object of a scan file.
+
+    Args:
+        value: parsed JSON.
+        source: what errors call the file.
+
+    Raises:
+        ScanFileError: naming the first field that is missing or wrong.
+    """
+    root = _Field(source, "", value)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ScanFileError(
+            f"'{source}' is no scan file: it lacks '\"format\": \"{FORMAT}\"'. "
+            "An older result file is converted by 'spectrum import'."
+        )
+    if value.get("version") != VERSION:
+        raise ScanFileError(
+            f"'{source}' has version {value.get('version')!r} of the scan format, this program reads {VERSION}. "
+            "Update spectrum-snr, or scan the model again."
+        )
+    return Scan(
+        model=_model(root.get("model")),
+        settings=_settings(root.get("scan")),
+        parameters=tuple(_parameter(name, field) for name, field in root.get("parameters").natural_items()),
+        unscored=tuple(_unscored(name, field) for name, field in root.get("unscored").natural_items()),
+        skipped={name: field.text() for name, field in root.get("skipped").items()},
+    )
+
+
+class _Field:
+    """A value inside the file together with its path, so that an error can name it."""
+
+    def __init__(self, source: str, path: str, value: Any) -> None:
+        self.source, self.path, self.value = source, path, value
+
+    def fail(self, expected: str) -> NoReturn:
+        shown = repr(self.value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise ScanFileError(
+            f"'{self.source}': {self.path or 'the file'} is {shown}, expected {expected}. "
+            "The file was altered; scan the model again."
+        )
+
+    def get(self, key: str) -> "_Field":
+        members = self._object()
+        if key not in members:
+            raise ScanFileError(
+                f"'{self.source}': {self.path or 'the file'} lacks the field '{key}'. "
+                "The file was altered; scan the model again."
+            )
+        return _Field(self.source, f"{self.path}.{key}" if self.path else key, members[key])
+
+    def items(self) -> "list[tuple[str, _Field]]":
+        return [(name, _Field(self.source, f"{self.path}[{name!r}]", value)) for name, value in self._object().items()]
+
+    def natural_items(self) -> "list[tuple[str, _Field]]":
+        return sorted(self.items(), key=lambda item: natural_key(item[0]))
+
+    def has(self, key: str) -> bool:
+        return key in self._object()
+
+    def optional(self, parse: "Callable[[_Field], T]") -> T | None:
+        return None if self.value is None else parse(self)
+
+    def text(self) -> str:
+        return self.value if isinstance(self.value, str) else self.fail("a string")
+
+    def one_of(self, known: tuple[Any, ...]) -> Any:
+        return self.value if self.value in known else self.fail(f"one of {', '.join(map(repr, known))}")
+
+    def flag(self) -> bool:
+        return self.value if isinstance(self.value, bool) else self.fail("true or false")
+
+    def count(self) -> int:
+        whole = type(self.value) is int and self.value >= 0
+        return cast("int", self.value) if whole else self.fail("a whole number, 0 or more")
+
+    def number(self) -> float:
+        # NaN and Infinity are no JSON, but Python's parser lets them in.
+        sound = type(self.value) in (int, float) and 0 <= self.value < float("inf")
+        return cast("float", self.value) if sound else self.fail("a finite number, 0 or more")
+
+    def list_of(self, parse: "Callable[[_Field], T]") -> tuple[T, ...]:
+        if not isinstance(self.value, list):
+            self.fail("a list")
+        return tuple(parse(_Field(self.source, f"{self.path}[{i}]", v)) for i, v in enumerate(self.value))
+
+    def _object(self) -> Mapping[str, Any]:
+        return self.value if isinstance(self.value, dict) else self.fail("an object")
+
+
+def _model(field: _Field) -> Model:
+    return Model(
+        id=field.get("id").text(),
+        revision=field.get("revision").optional(_Field.text),
+        fingerprint=field.get("fingerprint").optional(
+            lambda value: Fingerprint(value.get("headers").text(), value.get("content").text())
+        ),
+        model_class=field.get("class").optional(_Field.text),
+        transformers=field.get("transformers").optional(_Field.text),
+        name_mapping=field.get("name_mapping").one_of(_MAPPINGS),
+        parameters=field.get("parameters").optional(_Field.count),
+    )
+
+
+def _settings(field: _Field) -> Settings:
+    return Settings(
+        noise_model=field.get("noise_model").one_of(NOISE_MODELS),
+        tool=field.get("tool").optional(_Field.text),
+        torch=field.get("torch").optional(_Field.text),
+        device=field.get("device").optional(_Field.text),
+        precision=field.get("precision").one_of(_PRECISIONS),
+        modules=field.get("modules").list_of(_Field.text),
+        exclude=field.get("exclude").list_of(_Field.text),
+        all_modules=field.get("all_modules").flag(),
+        origin=field.get("origin").optional(_Field.text),
+        complete=field.get("complete").flag(),
+    )
+
+
+def _parameter(name: str, field: _Field) -> ParameterScore:
+    snr, saturated, score = _score(field)
+    return ParameterScore(
+        name=name,
+        module_type=field.get("module_type").text(),
+        layer=field.get("layer").optional(_Field.count),
+        kind=field.get("kind").one_of(_KINDS),
+        shape=field.get("shape").optional(_shape),
+        dtype=field.get("dtype").optional(_Field.text),
+        snr=snr,
+        saturated=saturated,
+        score=score,
+        tensors=field.get("tensors").list_of(_Field.text),
+        matrices=tuple(_matrix(label, entry) for label, entry in field.get("matrices").natural_items())
+        if field.has("matrices")
+        else (),
+    )
+
+
+def _matrix(label: str, field: _Field) -> MatrixScore:
+    snr, saturated, score = _score(field)
+    return MatrixScore(label, field.get("shape").optional(_matrix_shape), snr, saturated, score)
+
+
+def _score(field: _Field) -> tuple[float | None, bool, Score | None]:
+    snr, saturated = field.get("snr").optional(_Field.number), field.get("saturated").flag()
+    if saturated != (snr is None):
+        field.get("snr").fail("null where saturated is true, else a number")
+    if not field.has("sigma_max"):
+        return snr, saturated, None
+    score = Score(
+        snr=snr,
+        saturated=saturated,
+        ratio=field.get("ratio").optional(_Field.number),
+        sigma_max=field.get("sigma_max").number(),
+        threshold=field.get("threshold").number(),
+        signal_count=field.get("signal_count").number(),
+        nuclear=field.get("nuclear").number(),
+        stable_rank=field.get("stable_rank").number(),
+    )
+    return snr, saturated, score
+
+
+def _unscored(name: str, field: _Field) -> Unscored:
+    return Unscored(name, field.get("kind").one_of(_KINDS), _shape(field.get("shape")))
+
+
+def _shape(field: _Field) -> tuple[int, ...]:
+    return field.list_of(_Field.count)
+
+
+def _matrix_shape(field: _Field) -> tuple[int, int]:
+    shape = _shape(field)
+    return (shape[0], shape[1]) if len(shape) == 2 else field.fail("two numbers, rows and columns")

@@ -1,0 +1,114 @@
+"""The spectra file: every singular value of a scan, so that other noise models need no second scan."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from spectrum.checkpoint.fingerprint import Fingerprint
+from spectrum.errors import ScanFileError
+from spectrum.results.scan import MatrixScore, ParameterScore, Scan
+from spectrum.results.writer import replace_file
+from spectrum.snr import Array, NoiseModel, Score, median_score, snr
+
+_KEY = "spectrum"  # one metadata entry only: safetensors writes several in the random order of a hash map
+
+
+def matrix_key(parameter: str, label: str) -> str:
+    """Name of a matrix in the spectra file and wherever one is named: the parameter, and the label where it has one."""
+    return f"{parameter}#{label}" if label else parameter
+
+
+def write_spectra(spectra: Mapping[str, Array], path: Path, *, fingerprint: Fingerprint) -> None:
+    """Write the spectra of a scan.
+
+    Args:
+        spectra: matrix key -> (p,) float64, descending.
+        path: ends in .spectra.safetensors; replaced in one step.
+        fingerprint: of the checkpoint they were computed from.
+
+    Raises:
+        SpectrumError: the folder cannot be written to.
+    """
+    metadata = {_KEY: json.dumps(asdict(fingerprint), sort_keys=True)}
+    arrays = {key: np.ascontiguousarray(values, dtype=np.float64) for key, values in spectra.items()}
+    replace_file(path, lambda temporary: save_file(arrays, temporary, metadata=metadata))
+
+
+def read_spectra(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, Array]:
+    """Read spectra back.
+
+    Raises:
+        ScanFileError: the file is missing or damaged, or belongs to other weights.
+    """
+    if not path.exists():
+        raise ScanFileError(
+            f"The spectra file '{path}' does not exist, and other noise models are computed from it. "
+            "Put it beside the scan file, or scan the model again."
+        )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            spectra = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ScanFileError(f"'{path}' is no sound spectra file ({error}). Scan the model again.") from error
+    if fingerprint is None or metadata != asdict(fingerprint):
+        raise ScanFileError(f"The spectra in '{path}' are of other weights than the scan. Scan the model again.")
+    return spectra
+
+
+def rescore(scan: Scan, spectra: Mapping[str, Array], noise_model: NoiseModel) -> Scan:
+    """The scan under another noise model, from its spectra.
+
+    Raises:
+        ScanFileError: a spectrum is missing or of the wrong length.
+    """
+    parameters = tuple(_rescore(parameter, spectra, noise_model) for parameter in scan.parameters)
+    return replace(scan, parameters=parameters, settings=replace(scan.settings, noise_model=noise_model))
+
+
+def score_parameter(parameter: ParameterScore, spectra: Mapping[str, Array], noise_model: NoiseModel) -> ParameterScore:
+    """Fill in the scores of a parameter and its matrices.
+
+    Args:
+        parameter: its shapes are used, its scores replaced.
+        spectra: matrix key -> (p,), descending; of every matrix of the parameter.
+        noise_model: where the threshold lies.
+    """
+    if not parameter.matrices:
+        assert parameter.shape is not None
+        score = snr(spectra[parameter.name], _two_sides(parameter.shape), noise_model=noise_model)
+        return replace(parameter, snr=score.snr, saturated=score.saturated, score=score)
+    matrices = tuple(_score_matrix(parameter.name, matrix, spectra, noise_model) for matrix in parameter.matrices)
+    score = median_score([_score_of(matrix) for matrix in matrices])
+    return replace(parameter, snr=score.snr, saturated=score.saturated, score=score, matrices=matrices)
+
+
+def _score_matrix(name: str, matrix: MatrixScore, spectra: Mapping[str, Array], noise_model: NoiseModel) -> MatrixScore:
+    assert matrix.shape is not None
+    score = snr(spectra[matrix_key(name, matrix.label)], matrix.shape, noise_model=noise_model)
+    return replace(matrix, snr=score.snr, saturated=score.saturated, score=score)
+
+
+def _score_of(matrix: MatrixScore) -> Score:
+    assert matrix.score is not None
+    return matrix.score
+
+
+def _rescore(parameter: ParameterScore, spectra: Mapping[str, Array], noise_model: NoiseModel) -> ParameterScore:
+    try:
+        return score_parameter(parameter, spectra, noise_model)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise ScanFileError(
+            f"The spectra file has no sound spectrum of '{parameter.name}' ({error}). Scan the model again."
+        ) from error
+
+
+def _two_sides(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 2:
+        raise ValueError(f"shape {shape} is not that of one matrix")
+    return shape[0], shape[1]
