@@ -1,0 +1,92 @@
+"""The command group: one place turns errors into one line and an exit code."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+from typer.core import TyperGroup
+
+from spectrum import __version__
+from spectrum.errors import SpectrumError
+
+# typer has its own copy of click since 0.26 and depends on click before; its error classes are reached through typer.
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+INTERRUPTED = 130
+
+
+class SpectrumGroup(TyperGroup):
+    """Ends with exit code 0 done, 1 a clear error, 2 wrong usage, 130 interrupted, and one line on stderr."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002  errors are always handled here
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line. `--debug`, anywhere in it, lets the traceback of an error through."""
+        words = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in words
+        try:
+            code = super().main(
+                [word for word in words if word != "--debug"],
+                prog_name,
+                complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
+        except SpectrumError as error:
+            if debug:
+                raise
+            fail(str(error), 1)
+        except _UsageError as error:
+            fail(f"{error.format_message()} Try '{_help_command(error)}'.", 2)  # type: ignore[attr-defined]
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+        if code == INTERRUPTED:
+            fail("interrupted.", INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print an error as one line on stderr and leave."""
+    line = " ".join(message.split())
+    print(f"spectrum: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _help_command(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'spectrum'} --help"
+
+
+app = typer.Typer(
+    cls=SpectrumGroup,
+    rich_markup_mode=None,  # rich would swallow [b]-like text, and costs start-up time
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def spectrum(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
+) -> None:
+    """Choose which weight matrices of a language model to fine-tune.
+
+    Spectrum reads a checkpoint, ranks the weight matrices of each module type by the signal-to-noise ratio of their
+    singular values, and writes the list of parameters to leave unfrozen.
+
+    Start with: spectrum scan --demo --top 25
+    """
+    if version:
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())

@@ -1,0 +1,31 @@
+"""`spectrum import`: older result files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectrum.cli.app import app
+from spectrum.cli.output import hint
+from spectrum.results import file_stem, import_scan, write_scan
+
+
+@app.command(
+    "import", epilog="Example: spectrum import snr_results_Meta-Llama-3-8B.json --model meta-llama/Meta-Llama-3-8B"
+)
+def import_(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Result file of the authors' program.")],
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="ID", help="The model's id; by default what the file's name tells.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the scan file.")] = Path(
+        "snr_results"
+    ),
+) -> None:
+    """Convert an older result file to a scan file, from which 'select' and 'show' work."""
+    scan = import_scan(old, model_id=model)
+    path = out / f"{file_stem(scan.model.id)}.json"
+    write_scan(scan, path)
+    matrices = sum(len(item.matrices) or 1 for item in scan.parameters)
+    hint(f"Imported {matrices} scores of {len(scan.parameters)} parameters.")
+    print(path)

@@ -1,0 +1,79 @@
+"""Options that several commands share, worded once."""
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectrum.results import Scan
+from spectrum.selection import Selection
+
+
+class Format(str, Enum):
+    """What a selection is written as."""
+
+    axolotl = "axolotl"
+    json = "json"
+
+
+ENDINGS = {Format.axolotl: "yaml", Format.json: "json"}
+
+
+class NoiseModelName(str, Enum):
+    """Where the threshold between noise and signal lies; see the README's section on the method."""
+
+    iqr = "iqr"
+    mp = "mp"
+    gavish_donoho = "gavish-donoho"
+    std = "std"
+
+
+class TreatmentName(str, Enum):
+    """Whether parameters are trained."""
+
+    train = "train"
+    freeze = "freeze"
+
+
+def percent(value: float) -> float:
+    """Refuse a percentage that selects nothing or more than everything."""
+    if not 0 < value <= 100:
+        raise typer.BadParameter(f"{value:g} is out of range: give more than 0 and at most 100.")
+    return value
+
+
+def known_device(value: str) -> str:
+    """Refuse what torch could not be asked for; whether this machine has it is found out later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", value):
+        raise typer.BadParameter(f"'{value}' is no device: give auto, cpu, cuda, cuda:N or mps.")
+    return value
+
+
+Top = Annotated[
+    float, typer.Option("--top", metavar="PERCENT", callback=percent, help="Percent of each module type to select.")
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="What to write the selection as.")]
+Embeddings = Annotated[TreatmentName, typer.Option("--embeddings", help="Train the embedding and the head, or not.")]
+Norms = Annotated[TreatmentName, typer.Option("--norms", help="Train all norms, or none.")]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--modules",
+        metavar="PATTERN",
+        help="Only module types that match this shell pattern, such as 'mlp.*'. May be repeated.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="Leave out module types that match. May be repeated."),
+]
+ScanFile = Annotated[Path, typer.Argument(metavar="SCAN", help="Scan file, snr_results/<model>.json.")]
+
+
+def export(selection: Selection, scan: Scan, target: Format) -> str:
+    """The selection as the text of its target."""
+    from spectrum.export import to_axolotl, to_json  # noqa: PLC0415
+
+    return to_axolotl(selection, scan) if target is Format.axolotl else to_json(selection, scan)

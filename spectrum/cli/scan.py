@@ -1,0 +1,168 @@
+"""`spectrum scan`: the main job."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from spectrum.checkpoint import Checkpoint, open_checkpoint
+from spectrum.cli.app import app
+from spectrum.cli.options import (
+    ENDINGS,
+    Embeddings,
+    Exclude,
+    Format,
+    FormatOption,
+    Modules,
+    NoiseModelName,
+    Norms,
+    Top,
+    TreatmentName,
+    export,
+    known_device,
+)
+from spectrum.cli.output import hint, progress, show, warn
+from spectrum.errors import ScanFileError
+from spectrum.report import selection_table, trainable_line
+from spectrum.results import (
+    Scan,
+    Settings,
+    check_writable,
+    file_stem,
+    matrix_key,
+    read_scan,
+    read_spectra,
+    replace_file,
+    rescore,
+    write_scan,
+    write_spectra,
+)
+from spectrum.results.build import Plan, narrow, plan_scan, run_scan, why_not_reusable, with_device
+from spectrum.selection import Selection, select_top
+
+
+@app.command(epilog="Example: spectrum scan --model ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
+def scan(
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="PATH", help="Folder of a checkpoint, or one .safetensors file.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Scan the embedded demo, a small Llama.")] = False,
+    top: Top = 25,
+    modules: Modules = None,
+    exclude: Exclude = None,
+    all_modules: Annotated[
+        bool, typer.Option("--all-modules", help="Score embeddings, heads and routers as well.")
+    ] = False,
+    embeddings: Embeddings = TreatmentName.train,
+    norms: Norms = TreatmentName.freeze,
+    noise_model: Annotated[
+        NoiseModelName, typer.Option("--noise-model", help="Where the threshold between noise and signal lies.")
+    ] = NoiseModelName.iqr,
+    precision: Annotated[
+        Literal["auto", "float32", "float64"],
+        typer.Option("--precision", help="auto redoes in float64 what float32 cannot resolve."),
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", callback=known_device, help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.")] = Path("snr_results"),
+    format: FormatOption = Format.axolotl,  # noqa: A002  the option's name
+    rescan: Annotated[bool, typer.Option("--rescan", help="Scan again although a stored scan fits.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.")
+    ] = False,
+) -> None:
+    """Score a checkpoint's weight matrices and select the top percent of each module type.
+
+    Writes <model>.json (the scan), <model>.spectra.safetensors (all singular values) and <model>.top25.yaml (the
+    selection) to the output folder. A stored scan that still fits the weights is used again.
+    """
+    settings = Settings(
+        noise_model=noise_model.value,
+        device=device,
+        precision=precision,
+        modules=tuple(modules or ()),
+        exclude=tuple(exclude or ()),
+        all_modules=all_modules,
+    )
+    with open_checkpoint(_path(model, demo=demo)) as checkpoint:
+        plan = plan_scan(checkpoint, settings)
+        check_writable(out)
+        stem = out / file_stem(checkpoint.id)
+        stored = None if rescan else _stored(stem, plan, quiet=quiet)
+        result = stored or _scan(checkpoint, plan, stem, quiet=quiet)
+    chosen = narrow(result, [item.name for item in plan.scored])
+    selection = select_top(chosen, top, embeddings=embeddings.value, norms=norms.value)
+    _report(selection, chosen, stem.with_name(f"{stem.name}.top{top:g}.{ENDINGS[format]}"), format, quiet=quiet)
+
+
+def _path(model: str | None, *, demo: bool) -> Path:
+    if demo == (model is not None):
+        raise typer.BadParameter("give either --model PATH or --demo.", param_hint="--model")
+    if model is not None:
+        return Path(model)
+    from spectrum.demo import demo_checkpoint  # noqa: PLC0415
+
+    return demo_checkpoint()
+
+
+def _stored(stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
+    """The scan stored under this name, under the noise model asked for; None where it does not fit any more."""
+    path = _scan_file(stem)
+    if not path.exists():
+        return None
+    try:
+        stored = read_scan(path)
+        reason = why_not_reusable(stored, plan)
+        if reason is None and stored.settings.noise_model != plan.settings.noise_model:
+            spectra = read_spectra(_spectra_file(stem), fingerprint=stored.model.fingerprint)
+            stored = rescore(stored, spectra, plan.settings.noise_model)
+            write_scan(stored, path)
+    except ScanFileError as error:
+        reason = f"it cannot be used ({error})"
+    if reason is None:
+        hint(f"Using the stored scan '{path}'; --rescan makes a new one.", quiet=quiet)
+        return stored
+    hint(f"The stored scan '{path}' is replaced: {reason}.", quiet=quiet)
+    return None
+
+
+def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, *, quiet: bool) -> Scan:
+    plan = with_device(plan)
+    hint(f"Scanning {plan.matrix_count} matrices of {len(plan.scored)} parameters of '{plan.model.id}'.", quiet=quiet)
+    costs = {
+        matrix_key(parameter.name, matrix.label): float(min(matrix.shape) * matrix.shape[0] * matrix.shape[1])
+        for parameter in plan.scored
+        for matrix in parameter.matrices
+    }
+    with progress(sum(costs.values()), len(costs), quiet=quiet) as advance:
+        result, spectra = run_scan(checkpoint, plan, on_matrix=lambda key: advance(costs[key]))
+    assert plan.model.fingerprint is not None
+    # The scan file last: where it stands, its spectra stand beside it.
+    write_spectra(spectra, _spectra_file(stem), fingerprint=plan.model.fingerprint)
+    write_scan(result, _scan_file(stem))
+    hint(f"Wrote '{_scan_file(stem)}' and '{_spectra_file(stem)}'.", quiet=quiet)
+    return result
+
+
+def _report(selection: Selection, scan: Scan, path: Path, target: Format, *, quiet: bool) -> None:
+    text = export(selection, scan, target)
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    for warning in selection.warnings:
+        warn(warning)
+    if quiet:
+        print(path)
+    elif target is Format.json:
+        print(text, end="")
+    else:
+        show(selection_table(selection))
+        print(trainable_line(selection, scan))
+        print(f"selection: {path}")
+
+
+def _scan_file(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}.json")
+
+
+def _spectra_file(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}.spectra.safetensors")

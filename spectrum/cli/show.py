@@ -1,0 +1,41 @@
+"""`spectrum show`: the scores of a scan."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from spectrum.cli.app import app
+from spectrum.cli.options import Exclude, Modules, NoiseModelName, ScanFile
+from spectrum.cli.output import show as print_table
+from spectrum.cli.select import rescored
+from spectrum.naming import match_module_types
+from spectrum.report import heatmap, parameter_table
+from spectrum.results import read_scan, scan_to_json
+from spectrum.results.build import narrow
+
+
+@app.command(epilog="Example: spectrum show snr_results/Meta-Llama-3-8B.json --heatmap --modules 'mlp.*'")
+def show(
+    scan_file: ScanFile,
+    modules: Modules = None,
+    exclude: Exclude = None,
+    noise_model: Annotated[
+        NoiseModelName | None,
+        typer.Option("--noise-model", help="Score again from the stored spectra; by default as in the scan."),
+    ] = None,
+    as_heatmap: Annotated[
+        bool, typer.Option("--heatmap", help="Layers x module types, coloured by rank within the module type.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The scan as JSON.")] = False,
+) -> None:
+    """Show the scores of a scan: a row per parameter, a heatmap, or JSON."""
+    if as_heatmap and as_json:
+        raise typer.BadParameter("give --heatmap or --json, not both.", param_hint="--heatmap")
+    scan = rescored(read_scan(scan_file), scan_file, noise_model)
+    wanted = match_module_types({item.module_type for item in scan.parameters}, modules or (), exclude or ())
+    scan = narrow(scan, [item.name for item in scan.parameters if item.module_type in wanted])
+    if as_json:
+        print(json.dumps(scan_to_json(scan), allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False))
+    else:
+        print_table(heatmap(scan) if as_heatmap else parameter_table(scan))

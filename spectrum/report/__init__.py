@@ -1,0 +1,6 @@
+"""Scores as a person reads them."""
+
+from spectrum.report.heatmap import heatmap
+from spectrum.report.table import parameter_table, selection_table, show_number, trainable_line
+
+__all__ = ["heatmap", "parameter_table", "selection_table", "show_number", "trainable_line"]

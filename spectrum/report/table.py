@@ -1,0 +1,74 @@
+"""Scores and selections as tables, for a terminal or a pipe."""
+
+from statistics import median
+
+from rich.table import Table
+from rich.text import Text
+
+from spectrum.naming import common_prefix, natural_key
+from spectrum.results.scan import ParameterScore, Scan
+from spectrum.selection import Group, Selection, rank
+
+
+def selection_table(selection: Selection) -> Table:
+    """One row per module type: parameters, lowest, median and highest SNR, saturated, selected."""
+    table = _table("module type", "parameters", "lowest", "median", "highest", "saturated", "selected")
+    for group in selection.groups:
+        _add(table, group.label, len(group.ranked), *_spread(group), group.saturated, group.count)
+    return table
+
+
+def parameter_table(scan: Scan) -> Table:
+    """One row per scored parameter, module type by module type, best first."""
+    table = _table("module type", "layer", "SNR", "ratio", "sigma_max", "threshold", "signal", "stable rank", "shape")
+    prefix = common_prefix(item.module_type for item in scan.parameters)
+    for item in _by_module_type(scan):
+        _add(table, item.module_type.removeprefix(prefix), "-" if item.layer is None else item.layer, *_facts(item))
+    return table
+
+
+def trainable_line(selection: Selection, scan: Scan) -> str:
+    """What is trained in number and percent."""
+    if selection.trainable is None or not scan.model.parameters:
+        return "trainable: unknown, the scan does not hold shapes"
+    share = 100 * selection.trainable / scan.model.parameters
+    return f"trainable: {selection.trainable:,} of {scan.model.parameters:,} parameters ({share:.1f} %)"
+
+
+def show_number(number: float | None) -> str:
+    """Four significant digits, without an exponent where that is readable; a saturated score by its word."""
+    if number is None:
+        return "saturated"
+    return f"{number:.4g}" if number < 1e6 else f"{number:.3e}"
+
+
+def _by_module_type(scan: Scan) -> list[ParameterScore]:
+    best_first = rank(scan.parameters)
+    return sorted(best_first, key=lambda item: natural_key(item.module_type))  # stable: the rank stays
+
+
+def _facts(item: ParameterScore) -> tuple[str, ...]:
+    shape = "unknown" if item.shape is None else " x ".join(map(str, item.shape))
+    if item.score is None:
+        return (show_number(item.snr), "-", "-", "-", "-", "-", shape)
+    score = item.score
+    numbers = (item.snr, score.ratio, score.sigma_max, score.threshold, score.signal_count, score.stable_rank)
+    return (*map(show_number, numbers), shape)
+
+
+def _spread(group: Group) -> tuple[str, str, str]:
+    scores = [float("inf") if item.snr is None else item.snr for item in group.ranked]
+    numbers = (min(scores), median(scores), max(scores))
+    return tuple(show_number(None if number == float("inf") else number) for number in numbers)  # type: ignore[return-value]
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _add(table: Table, *cells: object) -> None:
+    table.add_row(*[Text(str(cell)) for cell in cells])  # Text: rich would read [b] in a name as markup

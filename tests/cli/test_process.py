@@ -1,0 +1,114 @@
+"""The program as a process: what it imports, its exit codes, pipes, interruption, a terminal."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tiny_llama, write_checkpoint
+
+SPECTRUM = [sys.executable, "-m", "spectrum"]
+
+
+def _imports_torch(*words):
+    code = (
+        "import sys; from spectrum.cli import app\n"
+        "try: app(sys.argv[1:], prog_name='spectrum')\n"
+        "except SystemExit as left: assert not left.code, left.code\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    return done.stderr.splitlines()[-1] != "False False"
+
+
+def test_torch_is_imported_only_to_scan(llama, run):
+    """--help, select, show and import start without torch; a scan that reuses a stored one does, too."""
+    run("scan", "--model", llama)
+    scan = "snr_results/tiny-llama.json"
+    for words in (["--help"], ["scan", "--help"], ["select", scan], ["select", scan, "--noise-model", "mp"],
+                  ["show", scan], ["show", scan, "--heatmap"], ["scan", "--model", str(llama)]):  # fmt: skip
+        assert not _imports_torch(*words), words
+    assert _imports_torch("scan", "--model", str(llama), "--rescan")
+
+
+def test_console_script():
+    """The installed command."""
+    script = Path(sys.executable).with_name("spectrum")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == "0.1.0\n"
+
+
+def test_broken_pipe(llama, run):
+    """`spectrum show | head -1` ends without a traceback."""
+    run("scan", "--model", llama)
+    command = f"{sys.executable} -m spectrum show --json snr_results/tiny-llama.json | head -1"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_interrupted(tmp_path):
+    """Ctrl-C during a scan: one line, exit 130, nothing half-written."""
+    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=4000)})
+    process = subprocess.Popen(
+        [*SPECTRUM, "scan", "--model", str(folder)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr.readline().startswith("Scanning 8000 matrices")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "spectrum: interrupted.\n")
+    assert list(Path("snr_results").iterdir()) == []
+
+
+def test_debug_shows_the_traceback():
+    """Anywhere on the command line."""
+    for words in (["--debug", "scan", "--model", "nowhere"], ["scan", "--model", "nowhere", "--debug"]):
+        done = subprocess.run([*SPECTRUM, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+        assert "CheckpointError" in done.stderr
+
+
+def _in_a_terminal(words):
+    """What a command prints to a terminal of 100 columns."""
+    leader, follower = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen([*SPECTRUM, *words], stdout=follower, stderr=follower, env=environment)
+    os.close(follower)
+    chunks = []
+    while True:
+        try:
+            chunk = os.read(leader, 65536)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not chunk:
+            break
+        chunks.append(chunk)
+    os.close(leader)
+    assert process.wait(timeout=30) == 0
+    return b"".join(chunks).decode()
+
+
+def test_heatmap_is_coloured_in_a_terminal(llama, run):
+    """Background colours of the ramp; highest and lowest of a column differ."""
+    run("scan", "--model", llama)
+    text = _in_a_terminal(["show", "snr_results/tiny-llama.json", "--heatmap"])
+    assert "48;5;220m" in text
+    assert "48;5;17m" in text
+
+
+def test_progress_bar_in_a_terminal(llama):
+    """The bar counts matrices while the scan runs."""
+    assert "24 of 24 matrices" in _in_a_terminal(["scan", "--model", str(llama), "--rescan"])
+
+
+@pytest.mark.parametrize("command", ["scan", "select", "show", "import"])
+def test_help_has_an_example(command):
+    """Each command's --help ends in an example."""
+    done = subprocess.run([*SPECTRUM, command, "--help"], capture_output=True, text=True, check=True)
+    assert f"Example: spectrum {command}" in done.stdout

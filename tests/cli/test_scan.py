@@ -1,0 +1,258 @@
+"""`spectrum scan` from end to end, on real files."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import reference_score, tiny_llama, write_checkpoint
+from safetensors.torch import load_file
+
+from spectrum.results import read_scan, read_spectra
+
+CONTRACT = 1e-5
+
+
+def test_end_to_end(llama, run):
+    """Every matrix is scored as a float64 SVD of it says, and the YAML lists the best quarter of each type."""
+    assert run("scan", "--model", llama, "--top", "25")[0] == 0
+    weights = {name: tensor for shard in llama.glob("*.safetensors") for name, tensor in load_file(shard).items()}
+    scan = read_scan(Path("snr_results/tiny-llama.json"))
+    expected = {name: reference_score(w.double().numpy()) for name, w in weights.items() if "proj" in name}
+    assert {item.name for item in scan.parameters} == set(expected)
+    for item in scan.parameters:
+        snr, threshold = expected[item.name]
+        assert item.snr == pytest.approx(snr, rel=CONTRACT)
+        assert item.score.threshold == pytest.approx(threshold, rel=CONTRACT)
+    listed = yaml.safe_load(Path("snr_results/tiny-llama.top25.yaml").read_text())["unfrozen_parameters"]
+    best = {
+        name
+        for kind in ("self_attn.q_proj", "mlp.down_proj")
+        for name in sorted((n for n in expected if kind in n), key=lambda n: -expected[n][0])[:3]
+    }
+    assert {line[1:-1] for line in listed} == best | {"lm_head.weight", "model.embed_tokens.weight"}
+    assert scan.model.parameters == sum(tensor.numel() for tensor in weights.values())
+
+
+def test_printed_table(llama, run):
+    """The whole of stdout; progress and hints are on stderr."""
+    _, out, err = run("scan", "--model", llama)
+    lines = out.splitlines()
+    assert lines[0].split() == ["module", "type", "parameters", "lowest", "median", "highest", "saturated", "selected"]
+    scan = read_scan(Path("snr_results/tiny-llama.json"))
+    for line, kind in zip(lines[1:3], ("mlp.down_proj", "self_attn.q_proj"), strict=True):
+        scores = np.array([item.snr for item in scan.parameters if kind in item.name])
+        numbers = [f"{value:.4g}" for value in (scores.min(), np.median(scores), scores.max())]
+        assert line.split() == [kind, "12", *numbers, "0", "3"]
+    total = 12 * (64 * 64 + 64 * 96 + 64) + 2 * 80 * 64 + 64
+    trained = 3 * (64 * 64 + 64 * 96) + 2 * 80 * 64
+    assert lines[3] == f"trainable: {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %)"
+    assert lines[4:] == ["selection: snr_results/tiny-llama.top25.yaml"]
+    assert err.splitlines() == [
+        "Scanning 24 matrices of 24 parameters of 'tiny-llama'.",
+        "Wrote 'snr_results/tiny-llama.json' and 'snr_results/tiny-llama.spectra.safetensors'.",
+    ]
+
+
+def test_quiet_and_json(llama, run):
+    """--quiet prints the selection's path only; --format json prints the selection only, as the file holds it."""
+    assert run("scan", "--model", llama, "--quiet") == (0, "snr_results/tiny-llama.top25.yaml\n", "")
+    code, out, _ = run("scan", "--model", llama, "--top", "12.5", "--format", "json")
+    assert code == 0
+    assert out == Path("snr_results/tiny-llama.top12.5.json").read_text()
+    document = json.loads(out)
+    group = document["module_types"]["model.layers.*.mlp.down_proj"]
+    assert (group["parameters"], len(group["selected"])) == (12, 1)
+    assert group["selected"][0]["name"] in document["names"]
+
+
+def test_same_bytes_twice(llama, run):
+    """Two scans of one checkpoint write the same scan, spectra and selection."""
+    for out in ("one", "two"):
+        assert run("scan", "--model", llama, "--out", out)[0] == 0
+    names = sorted(path.name for path in Path("one").iterdir())
+    assert names == ["tiny-llama.json", "tiny-llama.spectra.safetensors", "tiny-llama.top25.yaml"]
+    for name in names:
+        assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
+
+
+def _is_reused(run, *words):
+    code, _, err = run("scan", *words)
+    assert code == 0
+    return "Using the stored scan" in err
+
+
+def test_reuse(llama, run):
+    """A finished scan that still fits is used again; --rescan forces a new one."""
+    assert not _is_reused(run, "--model", llama)
+    assert _is_reused(run, "--model", llama, "--top", "50")
+    assert not _is_reused(run, "--model", llama, "--rescan")
+    moved = shutil.copytree(llama, llama.parent / "elsewhere" / "tiny-llama")
+    assert _is_reused(run, "--model", moved)
+
+
+def test_weights_retrained_in_place_are_scanned_again(llama, run):
+    """Same shapes, same sizes, same times, one shard trained on: never the old scan."""
+    run("scan", "--model", llama)
+    before = read_scan(Path("snr_results/tiny-llama.json"))
+    shard = llama / "a.safetensors"
+    times, content = shard.stat(), shard.read_bytes()
+    trained = np.frombuffer(content[-20_000:], dtype=np.uint16)[::-1]  # other bfloat16 numbers in each place
+    shard.write_bytes(content[:-20_000] + trained.tobytes())
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+    code, _, err = run("scan", "--model", llama)
+    assert code == 0
+    assert "is replaced: it is of other weights." in err
+    assert read_scan(Path("snr_results/tiny-llama.json")).parameters != before.parameters
+
+
+def test_narrower_request_uses_the_wider_scan(llama, run):
+    """--modules on a stored scan narrows the selection and keeps the file; a wider one scans again."""
+    run("scan", "--model", llama)
+    whole = Path("snr_results/tiny-llama.json").read_bytes()
+    code, out, err = run("scan", "--model", llama, "--modules", "mlp.*")
+    assert (code, "Using the stored scan" in err, "q_proj" in out) == (0, True, False)
+    assert Path("snr_results/tiny-llama.json").read_bytes() == whole
+    _, _, err = run("scan", "--model", llama, "--all-modules")
+    assert "is replaced: it lacks 2 of the parameters asked for." in err
+
+
+def test_other_noise_model_needs_no_decomposition(llama, run):
+    """It is computed from the stored spectra, and equals a scan made under it."""
+    run("scan", "--model", llama)
+    assert _is_reused(run, "--model", llama, "--noise-model", "mp")
+    run("scan", "--model", llama, "--noise-model", "mp", "--out", "fresh")
+    stored = read_scan(Path("snr_results/tiny-llama.json"))
+    assert stored == read_scan(Path("fresh/tiny-llama.json"))
+    assert stored.settings.noise_model == "mp"
+
+
+def test_a_damaged_stored_scan_is_replaced(llama, run):
+    """Said, not used, not fatal."""
+    run("scan", "--model", llama)
+    path = Path("snr_results/tiny-llama.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:500])
+    code, _, err = run("scan", "--model", llama)
+    assert code == 0
+    assert "it cannot be used ('snr_results/tiny-llama.json' is not valid JSON" in err
+    assert path.read_bytes() == whole
+
+
+def test_stacked_and_per_expert_weights(tmp_path, run):
+    """Three experts stacked and three apart: the median over float64 SVDs of each, the numbers kept apart."""
+    random = torch.manual_seed(3)
+    stack = torch.randn(3, 40, 64, generator=random) * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
+    stack[:, 0] += 3
+    tensors = {"model.layers.0.moe.stack": stack}
+    tensors |= {f"model.layers.0.moe.experts.{expert}.w1.weight": stack[expert].clone() for expert in range(3)}
+    folder = write_checkpoint(tmp_path / "moe", {"_": tensors})
+    assert run("scan", "--model", folder, "--embeddings", "freeze")[0] == 0
+    expected = [reference_score(expert.double().numpy())[0] for expert in stack]
+    for item in read_scan(Path("snr_results/moe.json")).parameters:
+        assert [matrix.label for matrix in item.matrices] == ["0", "1", "2"]
+        assert [matrix.snr for matrix in item.matrices] == pytest.approx(expected, rel=CONTRACT)
+        assert item.snr == pytest.approx(sorted(expected)[1], rel=CONTRACT)
+
+
+def test_spectra_are_those_of_numpy(llama, run):
+    """The spectra file holds every singular value."""
+    run("scan", "--model", llama)
+    scan = read_scan(Path("snr_results/tiny-llama.json"))
+    spectra = read_spectra(Path("snr_results/tiny-llama.spectra.safetensors"), fingerprint=scan.model.fingerprint)
+    assert set(spectra) == {item.name for item in scan.parameters}
+    name = "model.layers.0.mlp.down_proj.weight"
+    weight = next(w for shard in llama.glob("*.safetensors") for n, w in load_file(shard).items() if n == name)
+    sigma = np.linalg.svd(weight.double().numpy(), compute_uv=False)
+    np.testing.assert_allclose(spectra[name], sigma, rtol=CONTRACT)
+
+
+def _nan(tensors):
+    tensors["model.layers.3.mlp.down_proj.weight"][5, 7] = float("nan")
+
+
+def _inf(tensors):
+    tensors["model.layers.3.self_attn.q_proj.weight"][0, 0] = float("-inf")
+
+
+@pytest.mark.parametrize(("spoil", "name", "word"), [(_nan, "mlp.down", "NaN"), (_inf, "self_attn.q", "an infinite")])
+def test_a_weight_that_is_not_finite(tmp_path, run, spoil, name, word):
+    """The tensor is named, nothing is written."""
+    tensors = tiny_llama()
+    spoil(tensors)
+    code, out, err = run("scan", "--model", write_checkpoint(tmp_path / "bad", {"_": tensors}), "--quiet")
+    assert (code, out) == (1, "")
+    assert err.startswith(
+        f"spectrum: Tensor 'model.layers.3.{name}_proj.weight' of 'bad' cannot be scored: it holds {word}"
+    )
+    assert err.count("\n") == 1
+    assert list(Path("snr_results").iterdir()) == []
+
+
+def test_nothing_to_score(tmp_path, run):
+    """A file of vectors."""
+    folder = write_checkpoint(tmp_path / "v", {"_": {"model.layers.0.norm.weight": torch.ones(64)}})
+    code, _, err = run("scan", "--model", folder)
+    assert (code, "has no matrix to score among its 1 parameters" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--top", "0"], 2, "Invalid value for '--top': 0 is out of range: give more than 0 and at most 100."),
+        (["--top", "101"], 2, "101 is out of range"),
+        (["--top", "nan"], 2, "nan is out of range"),
+        (["--top", "many"], 2, "Invalid value for '--top'"),
+        (["--modules", "mlp.downproj"], 1, "No module type matches 'mlp.downproj'. Near ones: mlp.down_proj"),
+        (["--noise-model", "gauss"], 2, "Invalid value for '--noise-model'"),
+        (["--device", "cuda:9"], 1, "This machine has no device 'cuda:9' that torch can use"),
+        (["--device", "quantum"], 2, "'quantum' is no device"),
+        (["--demo"], 2, "give either --model PATH or --demo"),
+        (["--frobnicate"], 2, "No such option: --frobnicate"),
+        (["--out", "taken/out"], 1, "The output folder 'taken/out' cannot be written to"),
+    ],
+)
+def test_wrong_input(llama, run, words, code, message):
+    """One line that says what and what to do; 2 for wrong usage, 1 for the rest; nothing half-written."""
+    Path("taken").touch()
+    got, out, err = run("scan", "--model", llama, *words)
+    assert (got, out) == (code, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(Path().glob("snr_results/*"))
+
+
+def test_no_model(run):
+    """Neither --model nor --demo."""
+    code, _, err = run("scan")
+    assert (code, err) == (
+        2,
+        "spectrum: Invalid value for --model: give either --model PATH or --demo. Try 'spectrum scan --help'.\n",
+    )
+
+
+def test_demo(run, tmp_path):
+    """The embedded checkpoint is made once in the user's cache, and its planted signal varies with depth."""
+    assert run("scan", "--demo", "--quiet")[0] == 0
+    folder = tmp_path / "cache" / "spectrum" / "demo-1" / "spectrum-demo"
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert 20e6 < size < 60e6
+    assert len(list(folder.glob("*.safetensors"))) == 4
+    scan = read_scan(Path("snr_results/spectrum-demo.json"))
+    assert len(scan.parameters) == 24 * 7
+    for kind in ("mlp.up_proj", "self_attn.q_proj"):
+        scores = [item.snr for item in scan.parameters if kind in item.name]
+        assert max(scores) > 1.5 * min(scores)
+    assert _is_reused(run, "--demo")
+
+
+def test_demo_in_a_cache_that_cannot_be_written(run, monkeypatch, tmp_path):
+    """The cache's place is taken by a file."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    code, _, err = run("scan", "--demo")
+    assert (code, "Set XDG_CACHE_HOME to a folder with room." in err) == (1, True)

@@ -1,0 +1,135 @@
+"""The commands that work on stored scans."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spectrum.results import read_scan
+
+SCAN = "snr_results/tiny-llama.json"
+
+
+@pytest.fixture
+def scanned(llama, run):
+    assert run("scan", "--model", llama, "--quiet")[0] == 0
+
+
+def test_select_prints_the_yaml(scanned, run):
+    """What scan wrote for 25 %, select prints; without the model."""
+    code, out, err = run("select", SCAN, "--top", "25")
+    assert (code, err) == (0, "")
+    assert out == Path("snr_results/tiny-llama.top25.yaml").read_text()
+
+
+def test_select_to_a_file(scanned, run):
+    """--out writes there and prints nothing."""
+    assert run("select", SCAN, "--top", "50", "--out", "deep/x.yaml") == (0, "", "")
+    assert len(yaml.safe_load(Path("deep/x.yaml").read_text())["unfrozen_parameters"]) == 2 + 12
+
+
+def test_select_options(scanned, run):
+    """Modules, exclusion, embeddings, norms, noise model and JSON."""
+    _, out, _ = run("select", SCAN, "--modules", "mlp.*", "--embeddings", "freeze")
+    assert {line.split(".")[3] for line in yaml.safe_load(out)["unfrozen_parameters"]} == {"mlp"}
+    _, out, _ = run("select", SCAN, "--exclude", "mlp.*", "--norms", "train")
+    assert len(yaml.safe_load(out)["unfrozen_parameters"]) == 3 + 2 + 13
+    _, out, _ = run("select", SCAN, "--noise-model", "mp", "--format", "json")
+    assert json.loads(out)["noise_model"] == "mp"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["select", "nowhere.json"], 1, "'nowhere.json' cannot be read: No such file or directory."),
+        (["select", SCAN, "--top", "0"], 2, "0 is out of range"),
+        (["select", SCAN, "--modules", "x*"], 1, "No module type matches 'x*'"),
+        (["select"], 2, "Missing argument"),
+        (["show", SCAN, "--heatmap", "--json"], 2, "give --heatmap or --json, not both"),
+        (["import", SCAN], 1, "is a scan file of this program already"),
+        (["selct", SCAN], 2, "No such command 'selct'"),
+    ],
+)
+def test_wrong_input(scanned, run, words, code, message):
+    """One line, the right exit code."""
+    got, out, err = run(*words)
+    assert (got, out, err.count("\n")) == (code, "", 1)
+    assert message in err
+
+
+def test_noise_model_without_its_spectra(scanned, run):
+    """The spectra file was not kept."""
+    Path("snr_results/tiny-llama.spectra.safetensors").unlink()
+    code, _, err = run("select", SCAN, "--noise-model", "mp")
+    assert (code, "does not exist, and other noise models are computed from it" in err) == (1, True)
+
+
+def test_half_a_scan_file(scanned, run):
+    """Cut in half: one line, no traceback."""
+    text = Path(SCAN).read_text()
+    Path(SCAN).write_text(text[: len(text) // 2])
+    code, out, err = run("select", SCAN)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "it was cut off or altered. Scan the model again." in err
+
+
+def test_show(scanned, run):
+    """A row per parameter, best first within its module type; unwrapped in a pipe."""
+    code, out, err = run("show", SCAN)
+    header, *rows = out.splitlines()
+    assert (code, err, len(rows)) == (0, "", 24)
+    assert re.split("  +", header.strip())[0] == "module type"
+    assert re.split(" +", header)[2:] == [
+        "layer",
+        "SNR",
+        "ratio",
+        "sigma_max",
+        "threshold",
+        "signal",
+        "stable",
+        "rank",
+        "shape",
+    ]
+    assert [row.split()[0] for row in rows] == ["mlp.down_proj"] * 12 + ["self_attn.q_proj"] * 12
+    scores = [float(row.split()[2]) for row in rows[:12]]
+    assert scores == sorted(scores, reverse=True)
+    assert rows[0].endswith("64 x 96")
+
+
+def test_show_heatmap(scanned, run):
+    """A row per layer, a column per module type, the SNR in each cell."""
+    _, out, _ = run("show", SCAN, "--heatmap")
+    header, *rows = out.splitlines()
+    assert header.split() == ["layer", "mlp.down_proj", "self_attn.q_proj"]
+    assert [row.split()[0] for row in rows] == [str(number) for number in range(12)]
+    scores = {item.name: item.snr for item in read_scan(Path(SCAN)).parameters}
+    assert rows[7].split()[1] == f"{scores['model.layers.7.mlp.down_proj.weight']:.4g}"
+
+
+def test_show_json(scanned, run):
+    """The scan file itself; with a pattern, the part of it."""
+    _, out, _ = run("show", SCAN, "--json")
+    assert out == Path(SCAN).read_text()
+    _, out, _ = run("show", SCAN, "--json", "--modules", "mlp.*")
+    assert len(json.loads(out)["parameters"]) == 12
+
+
+def test_import(published, run):
+    """The path of the new file on stdout, the count on stderr, and the file works."""
+    old = published / "snr_results_meta-llama-Meta-Llama-3-8B.json"
+    code, out, err = run("import", old, "--model", "meta-llama/Meta-Llama-3-8B")
+    assert (code, out) == (0, "snr_results/meta-llama--Meta-Llama-3-8B.json\n")
+    assert err == "Imported 224 scores of 224 parameters.\n"
+    code, out, err = run("select", out.strip())
+    assert (code, len(yaml.safe_load(out)["unfrozen_parameters"])) == (0, 56)
+    assert "lists no embedding and no head" in err
+    assert run("show", "snr_results/meta-llama--Meta-Llama-3-8B.json", "--heatmap")[0] == 0
+
+
+def test_import_of_the_empty_file(published, run):
+    """One clear line."""
+    code, out, err = run("import", published / "snr_results_deepseek-ai-DeepSeek-V3.1-Base.json")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "is empty: it holds no scores" in err

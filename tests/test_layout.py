@@ -1,0 +1,83 @@
+"""The structure: a module imports only what stands before it in the pipeline; proved from the syntax tree."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import spectrum
+
+ROOT = Path(spectrum.__file__).parent
+
+# In the order of DESIGN.md's pipeline. A module may import from its own stage and from earlier ones.
+STAGES = [
+    "errors", "checkpoint", "naming", "singular", "snr", "scan", "results", "selection", "export", "report", "demo",
+    "cli",
+]  # fmt: skip
+# And what looks like a later stage but stands beside the line, using what is above it only.
+ENTRY_POINTS = {"__init__", "__main__"}
+
+# Who may import what is expensive or has one home.
+HOMES = {
+    "torch": {"checkpoint", "naming", "singular", "scan", "demo", "results"},
+    "transformers": {"naming"},
+    "rich": {"report", "cli"},
+    "typer": {"cli"},
+    "huggingface_hub": {"checkpoint"},
+}
+
+
+def _modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield parts[0], path
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            if node.module == "spectrum":
+                yield from (f"spectrum.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def test_every_module_has_a_stage():
+    """A new module must be given its place in the line."""
+    assert {stage for stage, _ in _modules()} - ENTRY_POINTS <= set(STAGES)
+
+
+def test_imports_point_backwards():
+    """No import of a later stage, lazy ones included."""
+    wrong = []
+    for stage, path in _modules():
+        if stage in ENTRY_POINTS:
+            continue
+        for name in _imports(path):
+            home, _, rest = name.partition(".")
+            target = rest.split(".")[0]
+            if home == "spectrum" and target in STAGES and STAGES.index(target) > STAGES.index(stage):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_libraries_have_their_homes(library):
+    """Each heavy library is imported only by the stages that need it."""
+    users = {stage for stage, path in _modules() for name in _imports(path) if name.split(".")[0] == library}
+    assert users <= HOMES[library]
+
+
+def test_torch_linalg_has_one_caller():
+    """singular.py alone decomposes."""
+    callers = {stage for stage, path in _modules() if "linalg" in path.read_text()}
+    assert callers <= {"singular", "demo"}  # the demo plants directions by NumPy's qr
+
+
+def test_click_is_never_imported():
+    """typer carries its own copy of it."""
+    assert not [path for _, path in _modules() for name in _imports(path) if name.split(".")[0] == "click"]

