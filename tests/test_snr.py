@@ -156,7 +156,9 @@ def test_mp_edge_on_pure_noise_and_what_iqr_calls_signal(p, q):
     """`mp` calls at most 1 % of pure noise signal; `iqr` 24 % to 100 %, as the README tells its user."""
     noise = 0.02 * np.random.default_rng(p + q).standard_normal((p, q))
     sigma = np.linalg.svd(noise, compute_uv=False)
-    assert snr(sigma, (p, q), noise_model="mp").signal_count <= 0.01 * p
+    edge = snr(sigma, (p, q), noise_model="mp")
+    assert edge.signal_count <= 0.01 * p
+    assert edge.threshold == pytest.approx(0.02 * (math.sqrt(p) + math.sqrt(q)), rel=0.02)
     share = snr(sigma, (p, q)).signal_count / p
     low, high = {1.0: (0.22, 0.27), 0.5: (0.62, 0.68), 0.25: (0.99, 1), 0.125: (1, 1)}[p / q]
     assert low <= share <= high

@@ -87,6 +87,15 @@ def test_hub_cache_snapshot(hub_snapshot):
         assert (checkpoint.id, checkpoint.revision) == ("owner/name", hub_snapshot.name)
 
 
+def test_dtypes_of_less_than_a_byte(tmp_path):
+    """Three numbers of four bits fill two bytes."""
+    path = _raw(tmp_path / "model.safetensors", {"w": _entry("F4", (3,), (0, 2))}, b"ab")
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.tensors["w"].size_bytes == 2
+        with pytest.raises(CheckpointError, match="has dtype F4, which is not scored"):
+            checkpoint.read("w")
+
+
 def test_a_file_that_shrinks_while_open(tmp_path):
     """Rows that vanished after the header was checked are an error, never zeros."""
     folder = write_checkpoint(tmp_path / "m", {"_": {"w": gaussian(64, 64, seed=1)}})

@@ -131,6 +131,15 @@ def test_other_noise_model_needs_no_decomposition(llama, run):
     assert stored.settings.noise_model == "mp"
 
 
+def test_other_precision_or_version_is_scanned_again(llama, run):
+    """A scan made to another precision, or by another version of the program, does not stand for this one."""
+    run("scan", "--model", llama)
+    path = Path("snr_results/tiny-llama.json")
+    assert "it was made with precision auto." in run("scan", "--model", llama, "--precision", "float64")[2]
+    path.write_text(path.read_text().replace('"tool": "0.1.0"', '"tool": "0.0.9"'))
+    assert "it was made by version 0.0.9." in run("scan", "--model", llama, "--precision", "float64")[2]
+
+
 def test_a_damaged_stored_scan_is_replaced(llama, run):
     """Said, not used, not fatal."""
     run("scan", "--model", llama)

@@ -8,7 +8,7 @@ import yaml
 
 from spectrum.checkpoint import Tensor
 from spectrum.errors import SelectionError
-from spectrum.export.axolotl import compile_as_axolotl, pattern, to_axolotl
+from spectrum.export.axolotl import check_patterns, compile_as_axolotl, pattern, to_axolotl
 from spectrum.naming import identity_parameters, layer, module_type
 from spectrum.results import MatrixScore, Model, ParameterScore, Scan, Settings, Unscored
 from spectrum.selection import select_top
@@ -151,6 +151,13 @@ def test_a_pattern_that_would_match_more_is_an_error():
     scan = _scan(entries, [Unscored("m.0.experts.7.w1.weight", "other", (4,))])
     with pytest.raises(SelectionError, match="would select 'm.0.experts.7.w1.weight', which is not what was chosen"):
         to_axolotl(select_top(scan, 50, embeddings="freeze"), scan)
+
+
+def test_patterns_that_match_less_are_an_error():
+    """The same check from the other side: a selected parameter that no pattern matches."""
+    scan = _scan([_entry("m.0.w1.weight", 1.0)])
+    with pytest.raises(SelectionError, match="would miss 'm.0.w1.weight'"):
+        check_patterns([], select_top(scan, 50, embeddings="freeze"), scan)
 
 
 @pytest.mark.parametrize(

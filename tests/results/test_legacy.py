@@ -106,6 +106,15 @@ def test_the_empty_file(published):
         import_scan(published / "snr_results_deepseek-ai-DeepSeek-V3.1-Base.json")
 
 
+def test_experts_score_their_median(tmp_path):
+    """Of 1, 2 and 30 it is 2; the numbers of the file are kept, in natural order of the expert."""
+    entries = {f"a.0.experts.{expert}.w1": {"snr": snr, "type": "w1"} for expert, snr in ((10, 30), (2, 1), (1, 2))}
+    (tmp_path / "x.json").write_text(json.dumps(entries))
+    (item,) = import_scan(tmp_path / "x.json").parameters
+    assert (item.name, item.snr, item.kind) == ("a.0.experts.*.w1.weight", 2.0, "experts")
+    assert [(matrix.label, matrix.snr) for matrix in item.matrices] == [("1", 2), ("2", 1), ("10", 30)]
+
+
 def test_nan_is_skipped_with_its_reason(tmp_path):
     """NaN was the authors' word for a matrix they could not read."""
     path = tmp_path / "snr_results_x.json"
