@@ -4,8 +4,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 PIPE_WIDTH = 10_000  # rich would wrap a pipe's lines at 80 columns
 LOG_SECONDS = 30
@@ -22,8 +24,10 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def show(renderable: RenderableType) -> None:
+def show(renderable: "RenderableType") -> None:
     """A table on stdout: coloured in a terminal, plain text without trailing blanks in a pipe."""
+    from rich.console import Console  # noqa: PLC0415  `select` starts without rich
+
     if sys.stdout.isatty():
         Console().print(renderable)
         return
@@ -50,6 +54,7 @@ def progress(total: float, count: int, *, quiet: bool) -> Iterator[Callable[[flo
 
 @contextmanager
 def _bar(total: float, count: int) -> Iterator[Callable[[float], None]]:
+    from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     matrices = TextColumn(f"{{task.fields[done]}} of {count} matrices")

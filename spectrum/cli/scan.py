@@ -23,7 +23,6 @@ from spectrum.cli.options import (
 )
 from spectrum.cli.output import hint, progress, show, warn
 from spectrum.errors import ScanFileError
-from spectrum.report import selection_table, trainable_line
 from spectrum.results import (
     Scan,
     Settings,
@@ -155,6 +154,8 @@ def _report(selection: Selection, scan: Scan, path: Path, target: Format, *, qui
     elif target is Format.json:
         print(text, end="")
     else:
+        from spectrum.report import selection_table, trainable_line  # noqa: PLC0415  it imports rich
+
         show(selection_table(selection))
         print(trainable_line(selection, scan))
         print(f"selection: {path}")

@@ -10,7 +10,6 @@ from spectrum.cli.options import Exclude, Modules, NoiseModelName, ScanFile
 from spectrum.cli.output import show as print_table
 from spectrum.cli.select import rescored
 from spectrum.naming import match_module_types
-from spectrum.report import heatmap, parameter_table
 from spectrum.results import read_scan, scan_to_json
 from spectrum.results.build import narrow
 
@@ -38,4 +37,6 @@ def show(
     if as_json:
         print(json.dumps(scan_to_json(scan), allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False))
     else:
+        from spectrum.report import heatmap, parameter_table  # noqa: PLC0415  it imports rich
+
         print_table(heatmap(scan) if as_heatmap else parameter_table(scan))

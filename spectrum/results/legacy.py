@@ -5,12 +5,11 @@ plain: {layer: {"snr": number, "type": text}}, Infinity included; sorted: {type:
 
 import math
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from spectrum.errors import ScanFileError
 from spectrum.naming.identity import kind_by_name
@@ -76,7 +75,7 @@ def _numbers(value: Any, path: Path) -> dict[str, float]:
 
 
 def _parameter(name: str, group: list[tuple[str, float]]) -> ParameterScore:
-    median = float(np.median([number for _, number in group]))
+    median = statistics.median(number for _, number in group)
     stacked = "*" in name
     return ParameterScore(
         name=name,
