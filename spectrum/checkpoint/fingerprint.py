@@ -35,7 +35,7 @@ class Fingerprint:
 
 def fingerprint(checkpoint: Checkpoint) -> Fingerprint:
     """Fingerprint of an open checkpoint, from the strongest evidence at hand."""
-    tensors = sorted(checkpoint.tensors.values(), key=lambda tensor: tensor.name)
+    tensors = sorted(checkpoint.stored_tensors.values(), key=lambda tensor: tensor.name)
     return Fingerprint(_hash_headers(tensors), _hash_blobs(checkpoint) or _hash_samples(checkpoint, tensors))
 
 

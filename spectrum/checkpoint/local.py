@@ -8,11 +8,10 @@ import io
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from spectrum.checkpoint.files import CheckpointFiles, find_files
+from spectrum.checkpoint.files import CheckpointFiles
 from spectrum.checkpoint.headers import LENGTH_BYTES, header_length, parse_header
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.errors import CheckpointError
@@ -31,6 +30,7 @@ class Checkpoint:
         shards: file names, in order.
         config: the parsed config.json; None where there is none.
         tensors: name -> tensor, over all shards.
+        stored_tensors: the same as the headers have them, before quantised weights are folded.
 
     Raises:
         CheckpointError: on opening, for everything the headers can tell; on reading, for a file that changed.
@@ -50,6 +50,7 @@ class Checkpoint:
         except BaseException:
             self.close()
             raise
+        self.stored_tensors: Mapping[str, Tensor] = self.tensors
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> "torch.Tensor":
         """Entries `start` to `stop` along the first dimension of a tensor, in the dtype of the file, on the CPU.
@@ -144,15 +145,6 @@ class Checkpoint:
                     f"The index of '{self.folder}' says that tensor {name!r} is in '{shard}', but it is not there. "
                     "Download the checkpoint again into an empty folder."
                 )
-
-
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a folder, a Hub cache snapshot or one .safetensors file; headers are read and checked at once.
-
-    Raises:
-        CheckpointError: whatever the files' names and headers can tell.
-    """
-    return Checkpoint(find_files(Path(path)))
 
 
 def _rows(shape: tuple[int, ...], start: int, stop: int | None) -> tuple[int, ...]:

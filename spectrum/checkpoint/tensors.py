@@ -18,6 +18,7 @@ class Tensor:
         shard: file name within the checkpoint's folder.
         start: first byte of the data, counted from the beginning of the shard.
         stop: byte after the last one.
+        stored_as: the format it is quantised in, 'F8_E4M3' or 'MXFP4', where `dtype` is what it is read as; else None.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Tensor:
     shard: str
     start: int
     stop: int
+    stored_as: str | None = None
 
     @property
     def numel(self) -> int:

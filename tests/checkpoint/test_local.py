@@ -8,7 +8,8 @@ import torch
 from conftest import gaussian, write_checkpoint
 from safetensors.torch import load_file, save_file
 
-from spectrum.checkpoint import open_checkpoint
+from spectrum.checkpoint import Checkpoint, open_checkpoint
+from spectrum.checkpoint.files import find_files
 from spectrum.errors import CheckpointError
 
 
@@ -90,7 +91,7 @@ def test_hub_cache_snapshot(hub_snapshot):
 def test_dtypes_of_less_than_a_byte(tmp_path):
     """Three numbers of four bits fill two bytes."""
     path = _raw(tmp_path / "model.safetensors", {"w": _entry("F4", (3,), (0, 2))}, b"ab")
-    with open_checkpoint(path) as checkpoint:
+    with Checkpoint(find_files(path)) as checkpoint:
         assert checkpoint.tensors["w"].size_bytes == 2
         with pytest.raises(CheckpointError, match="has dtype F4, which is not scored"):
             checkpoint.read("w")
