@@ -59,6 +59,8 @@ def read_matrix(checkpoint: Checkpoint, matrix: Matrix) -> torch.Tensor:
 
     Of a stack of experts only the one is read.
     """
+    if matrix.pieces:
+        return torch.cat([read_matrix(checkpoint, piece) for piece in matrix.pieces], dim=matrix.axis)
     if matrix.view is not None:
         return checkpoint.read(matrix.tensor).reshape(matrix.view)[matrix.index]
     if matrix.index and isinstance(expert := matrix.index[0], int):

@@ -27,6 +27,9 @@ class Matrix:
         tensor: the checkpoint's name of the tensor that holds it.
         index: what to take of the (reshaped) tensor; () takes all of it.
         view: the shape to give the tensor first, or None.
+        pieces: where several tensors make up one matrix, the matrices to put together; tensor, index and view are then
+            those of the first piece and say nothing of the others.
+        axis: 0 where the pieces stand one below the other, 1 where they stand side by side.
     """
 
     label: str
@@ -34,6 +37,8 @@ class Matrix:
     tensor: str
     index: tuple[int | slice, ...] = ()
     view: tuple[int, ...] | None = None
+    pieces: tuple["Matrix", ...] = ()
+    axis: Literal[0, 1] = 0
 
 
 @dataclass(frozen=True)

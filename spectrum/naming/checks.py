@@ -1,0 +1,134 @@
+"""What must be true of a checkpoint before the slow part begins, and why a tensor is no parameter."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from spectrum.checkpoint.tensors import Tensor
+from spectrum.errors import CheckpointError
+from spectrum.naming.conversion import Target
+from spectrum.naming.model import MetaModel, ModelClass
+
+# Of the checkpoint's weights that may find no place in the model before the class is taken to be the wrong one.
+# Heads and poolers of other tasks stay under it; a language model without its layers does not.
+LARGEST_UNEXPECTED_SHARE = 0.05
+
+_PREDICTION = re.compile(r"(^|\.)(mtp|nextn)(_|\.|$)")
+_MODALITY = re.compile(r"vision|visual|image|img|video|audio|speech|multi_modal|multimodal|mm_|aligner|resampler")
+
+
+def check_shapes(
+    shapes: Mapping[str, tuple[int, ...]], sources: Mapping[str, str], targets: Mapping[str, Target], chosen: ModelClass
+) -> None:
+    """Compare converted shapes with those of the model.
+
+    Raises:
+        CheckpointError: a parameter whose tensors have another shape than the model gives it.
+    """
+    for name, source in sources.items():
+        target = targets[source]
+        if target.shape == shapes[name]:
+            continue
+        if len(target.tensors) > 1 and target.shape[1:] == shapes[name][1:]:
+            raise CheckpointError(
+                f"'{name}' needs {shapes[name][0]} experts, and the checkpoint holds {target.shape[0]}, from "
+                f"'{target.tensors[0]}' to '{target.tensors[-1]}'. Download the checkpoint again."
+            )
+        raise CheckpointError(
+            f"'{name}' has the shape {list(shapes[name])} in the model that config.json describes, and "
+            f"{_some(target.tensors)} makes {list(target.shape)}. config.json does not belong to these weights. "
+            f"{_hint(chosen)}"
+        )
+
+
+def check_missing(missing: Sequence[str], meta: MetaModel, chosen: ModelClass) -> tuple[str, ...]:
+    """Parameters that the checkpoint does not hold: sentences about those it may lack.
+
+    Raises:
+        CheckpointError: others, by name.
+    """
+    tolerated = [name for name in missing if _may_be_missing(name, meta)]
+    needed = [name for name in missing if name not in tolerated]
+    if needed:
+        raise CheckpointError(
+            f"The checkpoint lacks {len(needed)} of the {len(meta.shapes)} parameters of {chosen.name}: "
+            f"{_some(needed)}. Download the checkpoint again. {_hint(chosen)}"
+        )
+    if not tolerated:
+        return ()
+    start = "it starts" if len(tolerated) == 1 else "they start"
+    return (f"The checkpoint lacks {_some(tolerated)} of {chosen.name}; {start} at random in the trainer.",)
+
+
+def reasons(unexpected: Mapping[str, str], meta: MetaModel, class_name: str) -> dict[str, str]:
+    """Why tensors that fill no name of the model are no parameters."""
+    ignored = getattr(meta.model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    layers = getattr(meta.model.config.get_text_config(), "num_hidden_layers", None)
+    found = {}
+    for tensor, name in unexpected.items():
+        if name in meta.shapes or name in meta.aliases:
+            found[tensor] = f"another tensor fills '{name}'"
+        elif _is_buffer(name, meta):
+            found[tensor] = "buffer"
+        elif _predicts_ahead(name, layers):
+            found[tensor] = "multi-token prediction layer"
+        elif any(re.search(pattern, name) for pattern in ignored):
+            found[tensor] = f"unexpected: {class_name} ignores it"
+        else:
+            found[tensor] = f"unexpected: {class_name} has no '{name}'"
+    return found
+
+
+def check_unexpected(found: Mapping[str, str], tensors: Mapping[str, Tensor], chosen: ModelClass) -> None:
+    """See that the model has a place for most of the checkpoint.
+
+    A text model of a multimodal checkpoint leaves out the other modalities; those do not count.
+
+    Raises:
+        CheckpointError: a large share of the weights has none.
+    """
+    strangers = [name for name, reason in found.items() if " has no " in reason and not _MODALITY.search(name)]
+    share = _numel(tensors[name] for name in strangers) / max(1, _numel(tensors.values()))
+    if share > LARGEST_UNEXPECTED_SHARE:
+        raise CheckpointError(
+            f"{share:.0%} of the weights have no place in {chosen.name}: {_some(strangers)}. {_hint(chosen)}"
+        )
+
+
+def _may_be_missing(name: str, meta: MetaModel) -> bool:
+    """A head of a base model's checkpoint, a pooler, and what the model class itself says may be missing."""
+    base = meta.model.base_model_prefix
+    has_base = bool(base) and any(other.startswith(f"{base}.") for other in meta.shapes)
+    ignored: Iterable[Any] = getattr(meta.model, "_keys_to_ignore_on_load_missing", None) or ()
+    outside = has_base and not name.startswith(f"{base}.")
+    return outside or "pooler" in name.split(".") or any(re.search(pattern, name) for pattern in ignored)
+
+
+def _is_buffer(name: str, meta: MetaModel) -> bool:
+    """Stored by old checkpoints under a name of theirs: the rotary frequencies and the position numbers."""
+    old = [s for s in ("rotary_emb.inv_freq", "position_ids") if any(buffer.endswith(s) for buffer in meta.buffers)]
+    return name in meta.buffers or name.endswith(tuple(old))
+
+
+def _predicts_ahead(name: str, layers: int | None) -> bool:
+    number = re.search(r"(?:^|\.)layers\.([0-9]+)\.", name)
+    beyond = number is not None and isinstance(layers, int) and int(number.group(1)) >= layers
+    return beyond or bool(_PREDICTION.search(name))
+
+
+def _numel(tensors: Iterable[Tensor]) -> int:
+    return sum(math.prod(tensor.shape) for tensor in tensors)
+
+
+def _hint(chosen: ModelClass) -> str:
+    named = f", perhaps {' or '.join(chosen.others)}," if chosen.others else ""
+    return (
+        f"Pass the class that the trainer loads{named} with --model-class, or take the names as they are with "
+        "--names checkpoint."
+    )
+
+
+def _some(names: Sequence[str], count: int = 5) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:count])
+    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"
