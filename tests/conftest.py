@@ -69,22 +69,47 @@ def planted(rows: int, cols: int, spectrum: np.ndarray, *, seed: int) -> np.ndar
     return (left * spectrum) @ right.T
 
 
-def tiny_llama(*, layers: int = 12, seed: int = 0, scale: float = 1.0) -> dict[str, torch.Tensor]:
-    """The tensors of a Llama of 64 x 64 and 64 x 96 matrices with norms, embedding and head, in bfloat16."""
+HIDDEN, INTERMEDIATE, VOCABULARY = 64, 96, 80
+LLAMA_SHAPES = {
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.k_proj": (32, HIDDEN),
+    "self_attn.v_proj": (32, HIDDEN),
+    "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
+    "mlp.up_proj": (INTERMEDIATE, HIDDEN),
+    "mlp.down_proj": (HIDDEN, INTERMEDIATE),
+}
+
+
+def llama_config(layers: int) -> dict[str, Any]:
+    """The config.json that belongs to `tiny_llama`."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": VOCABULARY,
+        "tie_word_embeddings": False,
+    }
+
+
+def tiny_llama(*, layers: int = 12, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The tensors of a Llama whose smallest matrices are 32 x 64, in bfloat16."""
     tensors = {
-        "model.embed_tokens.weight": gaussian(80, 64, seed=seed + 1_000, dtype=torch.bfloat16),
-        "lm_head.weight": gaussian(80, 64, seed=seed + 1_001, dtype=torch.bfloat16),
-        "model.norm.weight": torch.ones(64, dtype=torch.bfloat16),
+        "model.embed_tokens.weight": gaussian(VOCABULARY, HIDDEN, seed=seed + 1_000_000, dtype=torch.bfloat16),
+        "lm_head.weight": gaussian(VOCABULARY, HIDDEN, seed=seed + 1_000_001, dtype=torch.bfloat16),
+        "model.norm.weight": torch.ones(HIDDEN, dtype=torch.bfloat16),
     }
     for layer in range(layers):
-        prefix = f"model.layers.{layer}"
-        noise = [gaussian(64, 64, seed=seed + 10 * layer, dtype=torch.bfloat16)]
-        noise += [gaussian(64, 96, seed=seed + 10 * layer + 1, dtype=torch.bfloat16)]
-        noise[0][0] += (layer * 7 % layers) / 2
-        noise[1][0] += (layer * 5 % layers) / 2
-        tensors[f"{prefix}.self_attn.q_proj.weight"] = noise[0] * scale
-        tensors[f"{prefix}.mlp.down_proj.weight"] = noise[1] * scale
-        tensors[f"{prefix}.input_layernorm.weight"] = torch.ones(64, dtype=torch.bfloat16)
+        for number, (module, shape) in enumerate(LLAMA_SHAPES.items()):
+            weight = gaussian(*shape, seed=seed + 10 * layer + number, dtype=torch.bfloat16)
+            weight[0] += (layer * (5 + 2 * (number % 2)) % layers) / 2
+            tensors[f"model.layers.{layer}.{module}.weight"] = weight
+        for module in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"model.layers.{layer}.{module}.weight"] = torch.ones(HIDDEN, dtype=torch.bfloat16)
     return tensors
 
 
@@ -95,7 +120,7 @@ def llama(tmp_path) -> Path:
     names = sorted(tensors)
     halves = {"a.safetensors": names[: len(names) // 2], "b.safetensors": names[len(names) // 2 :]}
     shards = {shard: {name: tensors[name] for name in members} for shard, members in halves.items()}
-    return write_checkpoint(tmp_path / "tiny-llama", shards, config={"model_type": "llama"})
+    return write_checkpoint(tmp_path / "tiny-llama", shards, config=llama_config(12))
 
 
 @pytest.fixture

@@ -48,9 +48,10 @@ def test_python_example_runs(llama):
     assert "unfrozen_parameters:\n- ^lm_head.weight$\n" in done.stdout
 
 
-def test_tested_versions_are_exact():
-    """Every line of the constraints file pins one version."""
-    lines = (ROOT / "configs" / "tested-versions.txt").read_text().splitlines()
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*-versions.txt")), ids=lambda path: path.stem)
+def test_versions_are_exact(path):
+    """Every line of the constraints files pins one version."""
+    lines = path.read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert "torch==2.13.0" in pins
     assert all(re.fullmatch(r"[\w-]+==[\w.]+(; python_version [<>=]+ \"[\d.]+\")?", pin) for pin in pins)

@@ -36,7 +36,7 @@ from spectrum.results import (
     write_scan,
     write_spectra,
 )
-from spectrum.results.build import Plan, narrow, plan_scan, run_scan, why_not_reusable, with_device
+from spectrum.results.build import Plan, adopt, narrow, plan_scan, run_scan, why_not_reusable, with_device
 from spectrum.selection import Selection, select_top
 
 
@@ -57,6 +57,18 @@ def scan(
     noise_model: Annotated[
         NoiseModelName, typer.Option("--noise-model", help="Where the threshold between noise and signal lies.")
     ] = NoiseModelName.iqr,
+    experts: Annotated[
+        int | None,
+        typer.Option("--experts", metavar="N", min=1, help="Score N experts of each layer, drawn by a fixed seed."),
+    ] = None,
+    names: Annotated[
+        Literal["runtime", "checkpoint"],
+        typer.Option("--names", help="Name parameters as the trainer sees them, or as the checkpoint does."),
+    ] = "runtime",
+    model_class: Annotated[
+        str | None,
+        typer.Option("--model-class", metavar="CLASS", help="The transformers class the trainer loads."),
+    ] = None,
     precision: Annotated[
         Literal["auto", "float32", "float64"],
         typer.Option("--precision", help="auto redoes in float64 what float32 cannot resolve."),
@@ -83,9 +95,14 @@ def scan(
         modules=tuple(modules or ()),
         exclude=tuple(exclude or ()),
         all_modules=all_modules,
+        names=names,
+        model_class=model_class,
+        experts=experts,
     )
     with open_checkpoint(_path(model, demo=demo)) as checkpoint:
         plan = plan_scan(checkpoint, settings)
+        for note in plan.notes:
+            hint(f"note: {note}", quiet=quiet and plan.model.name_mapping == "exact")
         check_writable(out)
         stem = out / file_stem(checkpoint.id)
         stored = None if rescan else _stored(stem, plan, quiet=quiet)
@@ -113,6 +130,9 @@ def _stored(stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
     try:
         stored = read_scan(path)
         reason = why_not_reusable(stored, plan)
+        if reason is None and stored.model != plan.model:
+            stored = adopt(stored, plan)
+            write_scan(stored, path)
         if reason is None and stored.settings.noise_model != plan.settings.noise_model:
             spectra = read_spectra(_spectra_file(stem), fingerprint=stored.model.fingerprint)
             stored = rescore(stored, spectra, plan.settings.noise_model)

@@ -41,8 +41,8 @@ def pattern(name: str) -> str:
             f"The parameter name {name!r} holds a control character, which no pattern can express. "
             "Leave its module out with --exclude."
         )
-    segments = [_ANY_EXPERT if segment == "*" else _SPECIAL.sub(r"\\\g<0>", segment) for segment in name.split(".")]
-    return f"^{'.'.join(segments)}$"
+    escaped = [_SPECIAL.sub(r"\\\g<0>", part) for part in name.split("*")]
+    return f"^{_ANY_EXPERT.join(escaped)}$"
 
 
 def compile_as_axolotl(text: str) -> re.Pattern[str]:
@@ -82,9 +82,8 @@ def runtime_names(scan: Scan) -> dict[str, list[str]]:
 
 
 def _members(name: str, experts: Sequence[str]) -> list[str]:
-    if "*" not in name.split("."):
-        return [name]
-    return [name.replace(".*.", f".{expert}.", 1) for expert in dict.fromkeys(experts)]
+    numbers = [expert for expert in dict.fromkeys(experts) if expert]
+    return [name.replace("*", expert, 1) for expert in numbers] if "*" in name and numbers else [name]
 
 
 def _matches(text: str, names: Sequence[str]) -> Iterator[str]:

@@ -1,15 +1,18 @@
 """From an open checkpoint to a finished scan, and whether a stored one still fits."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spectrum import __version__
 from spectrum.checkpoint import Checkpoint, fingerprint
 from spectrum.errors import CheckpointError
-from spectrum.naming import Parameter, Scope, identity_parameters, split_by_scope
+from spectrum.naming import Matrix, Parameter, Scope, name_parameters, sample_experts, split_by_scope
 from spectrum.results.scan import MatrixScore, Model, ParameterScore, Scan, Settings, Unscored
 from spectrum.results.spectra import matrix_key, score_parameter
 from spectrum.snr import Array
+
+COMPARED_NUMBERS = 2**22  # at a time
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Plan:
         scored: parameters to score, in natural order of name.
         unscored: the model's other parameters.
         skipped: parameter or tensor -> why it is not scored.
+        formats: parameter -> dtype of its tensors as they are stored.
+        notes: whole sentences on how the names were found.
     """
 
     model: Model
@@ -29,6 +34,8 @@ class Plan:
     scored: tuple[Parameter, ...]
     unscored: tuple[Unscored, ...]
     skipped: Mapping[str, str]
+    formats: Mapping[str, str]
+    notes: tuple[str, ...]
 
     @property
     def matrix_count(self) -> int:
@@ -44,25 +51,45 @@ def plan_scan(checkpoint: Checkpoint, settings: Settings) -> Plan:
         settings: with the scope the user asked for.
 
     Raises:
-        CheckpointError: nothing to score.
+        CheckpointError: nothing to score; weights that do not fit the model that config.json describes.
         SpectrumError: a module pattern that matches nothing.
     """
-    parameters, no_parameters = identity_parameters(checkpoint.tensors)
+    naming = name_parameters(
+        checkpoint.tensors,
+        checkpoint.config,
+        model_class=settings.model_class,
+        names=settings.names,
+        same=lambda one, other: _same(checkpoint, one, other),
+    )
     scope = Scope(settings.modules, settings.exclude, settings.all_modules)
-    scored, reasons = split_by_scope(parameters, scope)
+    scored, reasons = split_by_scope(naming.parameters, scope)
     if not scored:
         raise CheckpointError(
-            f"'{checkpoint.id}' has no matrix to score among its {len(parameters)} parameters. "
+            f"'{checkpoint.id}' has no matrix to score among its {len(naming.parameters)} parameters. "
             "Matrices outside numbered layers are scored with --all-modules."
         )
+    if settings.experts is not None:
+        scored = [sample_experts(item, settings.experts) for item in scored]
     model = Model(
         id=checkpoint.id,
         revision=checkpoint.revision,
         fingerprint=fingerprint(checkpoint),
-        parameters=sum(parameter.numel for parameter in parameters),
+        model_class=naming.model_class,
+        transformers=naming.transformers,
+        name_mapping=naming.name_mapping,
+        parameters=sum(item.numel for item in naming.parameters),
     )
-    unscored = [Unscored(item.name, item.kind, item.shape) for item in parameters if item.name in reasons]
-    return Plan(model, settings, tuple(scored), tuple(unscored), {**no_parameters, **reasons})
+    return Plan(
+        model=model,
+        settings=settings,
+        scored=tuple(scored),
+        unscored=tuple(
+            Unscored(item.name, item.kind, item.shape) for item in naming.parameters if item.name in reasons
+        ),
+        skipped={**naming.skipped, **reasons},
+        formats={item.name: _format(checkpoint, item) for item in scored},
+        notes=naming.notes,
+    )
 
 
 def run_scan(
@@ -92,7 +119,9 @@ def run_scan(
         key = matrix_key(done.parameter.name, done.matrix.label)
         spectra[key] = done.spectrum
         on_matrix(key)
-    scores = tuple(score_parameter(_blank(item), spectra, settings.noise_model) for item in plan.scored)
+    scores = tuple(
+        score_parameter(_blank(item, plan.formats[item.name]), spectra, settings.noise_model) for item in plan.scored
+    )
     return Scan(plan.model, settings, scores, plan.unscored, plan.skipped), spectra
 
 
@@ -111,20 +140,45 @@ def why_not_reusable(stored: Scan, plan: Plan) -> str | None:
     """Why a stored scan cannot stand for a planned one; None where it can.
 
     The noise model does not matter: it is computed from the stored spectra. Nor do device and version of torch,
-    across which scores agree to 1e-6.
+    across which scores agree to 1e-6, nor the version of transformers as long as it makes the same names.
     """
-    if stored.model.fingerprint != plan.model.fingerprint or stored.model.revision != plan.model.revision:
-        return "it is of other weights"
-    if stored.settings.tool != __version__:
-        return f"it was made by version {stored.settings.tool}"
-    if stored.settings.precision != plan.settings.precision:
-        return f"it was made with precision {stored.settings.precision}"
-    if not stored.settings.complete:
-        return "it is not complete"
-    missing = {item.name for item in plan.scored} - {item.name for item in stored.parameters}
-    if missing:
-        return f"it lacks {len(missing)} of the parameters asked for"
-    return None
+    known = {(item.name, _labels(item.matrices)) for item in stored.parameters}
+    missing = {(item.name, _labels(item.matrices)) for item in plan.scored} - known
+    reasons = (
+        (stored.model.fingerprint != plan.model.fingerprint, "it is of other weights"),
+        (stored.model.revision != plan.model.revision, "it is of another revision"),
+        (stored.settings.tool != __version__, f"it was made by version {stored.settings.tool}"),
+        (
+            stored.settings.precision != plan.settings.precision,
+            f"it was made with precision {stored.settings.precision}",
+        ),
+        (not stored.settings.complete, "it is not complete"),
+        (
+            _names((*stored.parameters, *stored.unscored)) != _names((*plan.scored, *plan.unscored)),
+            "its parameters have other names",
+        ),
+        (bool(missing), f"it lacks {len(missing)} of the parameters asked for, or has other experts of them"),
+    )
+    return next((reason for holds, reason in reasons if holds), None)
+
+
+def adopt(stored: Scan, plan: Plan) -> Scan:
+    """A stored scan that stands for a planned one, with the names' origin as it is now."""
+    model = replace(
+        stored.model,
+        model_class=plan.model.model_class,
+        transformers=plan.model.transformers,
+        name_mapping=plan.model.name_mapping,
+    )
+    return replace(stored, model=model)
+
+
+def _names(entries: Sequence[Parameter | ParameterScore | Unscored]) -> set[str]:
+    return {entry.name for entry in entries}
+
+
+def _labels(matrices: Sequence[Matrix | MatrixScore]) -> frozenset[str]:
+    return frozenset(matrix.label for matrix in matrices if matrix.label)
 
 
 def narrow(scan: Scan, names: Sequence[str]) -> Scan:
@@ -139,7 +193,24 @@ def narrow(scan: Scan, names: Sequence[str]) -> Scan:
     return replace(scan, parameters=kept, unscored=(*scan.unscored, *others))
 
 
-def _blank(parameter: Parameter) -> ParameterScore:
+def _same(checkpoint: Checkpoint, one: str, other: str) -> bool:
+    """Whether two tensors hold equal numbers; read a part at a time, for they may be embeddings of gigabytes."""
+    import torch  # noqa: PLC0415
+
+    shape = checkpoint.tensors[one].shape
+    if not shape or shape != checkpoint.tensors[other].shape:
+        return shape == checkpoint.tensors[other].shape and torch.equal(checkpoint.read(one), checkpoint.read(other))
+    step = max(1, COMPARED_NUMBERS // max(1, math.prod(shape[1:])))
+    parts = ((start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+    return all(torch.equal(checkpoint.read(one, *part), checkpoint.read(other, *part)) for part in parts)
+
+
+def _format(checkpoint: Checkpoint, parameter: Parameter) -> str:
+    tensor = checkpoint.tensors[parameter.tensors[0]]
+    return tensor.stored_as or tensor.dtype
+
+
+def _blank(parameter: Parameter, dtype: str) -> ParameterScore:
     """The parameter as it stands in a scan, before it has a score."""
     matrices = tuple(
         MatrixScore(matrix.label, matrix.shape, None, saturated=False, score=None)
@@ -152,7 +223,7 @@ def _blank(parameter: Parameter) -> ParameterScore:
         layer=parameter.layer,
         kind=parameter.kind,
         shape=parameter.shape,
-        dtype=parameter.dtype,
+        dtype=dtype,
         snr=None,
         saturated=False,
         score=None,

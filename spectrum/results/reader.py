@@ -8,13 +8,24 @@ from typing import Any, NoReturn, TypeVar, cast, get_args
 from spectrum.checkpoint.fingerprint import Fingerprint
 from spectrum.errors import ScanFileError
 from spectrum.naming.parameters import Kind, natural_key
-from spectrum.results.scan import MatrixScore, Model, NameMapping, ParameterScore, Precision, Scan, Settings, Unscored
+from spectrum.results.scan import (
+    MatrixScore,
+    Model,
+    NameMapping,
+    Names,
+    ParameterScore,
+    Precision,
+    Scan,
+    Settings,
+    Unscored,
+)
 from spectrum.results.writer import FORMAT, VERSION
 from spectrum.snr import NOISE_MODELS, Score
 
 T = TypeVar("T")
 _KINDS = get_args(Kind)
 _PRECISIONS = get_args(Precision)
+_NAMES = get_args(Names)
 _MAPPINGS = get_args(NameMapping)
 
 
@@ -165,6 +176,9 @@ def _settings(field: _Field) -> Settings:
         modules=field.get("modules").list_of(_Field.text),
         exclude=field.get("exclude").list_of(_Field.text),
         all_modules=field.get("all_modules").flag(),
+        names=field.get("names").one_of(_NAMES),
+        model_class=field.get("model_class").optional(_Field.text),
+        experts=field.get("experts").optional(_Field.count),
         origin=field.get("origin").optional(_Field.text),
         complete=field.get("complete").flag(),
     )

@@ -11,6 +11,7 @@ from spectrum.snr import NoiseModel, Score
 # The same as in spectrum.singular, which a reader of scan files cannot import: it brings torch.
 Precision = Literal["auto", "float32", "float64"]
 NameMapping = Literal["exact", "table", "identity"]
+Names = Literal["runtime", "checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Settings:
         modules: patterns of module types asked for; () is all.
         exclude: patterns left out.
         all_modules: embeddings, heads and routers were asked for.
+        names: 'runtime' as the trainer sees them, or 'checkpoint' as the file has them.
+        model_class: the class asked for; None where the usual one was taken.
+        experts: how many experts of each layer were scored, chosen by chance; None is all.
         origin: name of the older file it was imported from.
         complete: every parameter in scope is scored.
     """
@@ -61,6 +65,9 @@ class Settings:
     modules: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     all_modules: bool = False
+    names: Names = "runtime"
+    model_class: str | None = None
+    experts: int | None = None
     origin: str | None = None
     complete: bool = True
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import reference_score, tiny_llama, write_checkpoint
+from conftest import LLAMA_SHAPES, llama_config, reference_score, tiny_llama, write_checkpoint
 from safetensors.torch import load_file
 
 from spectrum.results import read_scan, read_spectra
@@ -31,7 +31,7 @@ def test_end_to_end(llama, run):
     listed = yaml.safe_load(Path("snr_results/tiny-llama.top25.yaml").read_text())["unfrozen_parameters"]
     best = {
         name
-        for kind in ("self_attn.q_proj", "mlp.down_proj")
+        for kind in LLAMA_SHAPES
         for name in sorted((n for n in expected if kind in n), key=lambda n: -expected[n][0])[:3]
     }
     assert {line[1:-1] for line in listed} == best | {"lm_head.weight", "model.embed_tokens.weight"}
@@ -44,16 +44,17 @@ def test_printed_table(llama, run):
     lines = out.splitlines()
     assert lines[0].split() == ["module", "type", "parameters", "lowest", "median", "highest", "saturated", "selected"]
     scan = read_scan(Path("snr_results/tiny-llama.json"))
-    for line, kind in zip(lines[1:3], ("mlp.down_proj", "self_attn.q_proj"), strict=True):
-        scores = np.array([item.snr for item in scan.parameters if kind in item.name])
+    for line, kind in zip(lines[1:8], sorted(LLAMA_SHAPES), strict=True):
+        scores = np.array([np.inf if item.snr is None else item.snr for item in scan.parameters if kind in item.name])
         numbers = [f"{value:.4g}" for value in (scores.min(), np.median(scores), scores.max())]
-        assert line.split() == [kind, "12", *numbers, "0", "3"]
-    total = 12 * (64 * 64 + 64 * 96 + 64) + 2 * 80 * 64 + 64
-    trained = 3 * (64 * 64 + 64 * 96) + 2 * 80 * 64
-    assert lines[3] == f"trainable: {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %)"
-    assert lines[4:] == ["selection: snr_results/tiny-llama.top25.yaml"]
-    assert err.splitlines() == [
-        "Scanning 24 matrices of 24 parameters of 'tiny-llama'.",
+        saturated = str(np.isinf(scores).sum())
+        assert line.split() == [kind, "12", *(n.replace("inf", "saturated") for n in numbers), saturated, "3"]
+    sizes = [rows * cols for rows, cols in LLAMA_SHAPES.values()]
+    trained, total = 3 * sum(sizes) + 2 * 80 * 64, 12 * (sum(sizes) + 2 * 64) + 2 * 80 * 64 + 64
+    assert lines[8] == f"trainable: {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %)"
+    assert lines[9:] == ["selection: snr_results/tiny-llama.top25.yaml"]
+    assert [line for line in err.splitlines() if not line.startswith("warning:")] == [
+        "Scanning 84 matrices of 84 parameters of 'tiny-llama'.",
         "Wrote 'snr_results/tiny-llama.json' and 'snr_results/tiny-llama.spectra.safetensors'.",
     ]
 
@@ -118,7 +119,7 @@ def test_narrower_request_uses_the_wider_scan(llama, run):
     assert (code, "Using the stored scan" in err, "q_proj" in out) == (0, True, False)
     assert Path("snr_results/tiny-llama.json").read_bytes() == whole
     _, _, err = run("scan", "--model", llama, "--all-modules")
-    assert "is replaced: it lacks 2 of the parameters asked for." in err
+    assert "is replaced: it lacks 2 of the parameters asked for, or has other experts of them." in err
 
 
 def test_other_noise_model_needs_no_decomposition(llama, run):
@@ -193,7 +194,9 @@ def test_a_weight_that_is_not_finite(tmp_path, run, spoil, name, word):
     """The tensor is named, nothing is written."""
     tensors = tiny_llama()
     spoil(tensors)
-    code, out, err = run("scan", "--model", write_checkpoint(tmp_path / "bad", {"_": tensors}), "--quiet")
+    code, out, err = run(
+        "scan", "--model", write_checkpoint(tmp_path / "bad", {"_": tensors}, config=llama_config(12)), "--quiet"
+    )
     assert (code, out) == (1, "")
     assert err.startswith(
         f"spectrum: Tensor 'model.layers.3.{name}_proj.weight' of 'bad' cannot be scored: it holds {word}"

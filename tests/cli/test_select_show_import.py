@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import LLAMA_SHAPES
 
 from spectrum.results import read_scan
 
@@ -27,7 +28,7 @@ def test_select_prints_the_yaml(scanned, run):
 def test_select_to_a_file(scanned, run):
     """--out writes there and prints nothing."""
     assert run("select", SCAN, "--top", "50", "--out", "deep/x.yaml") == (0, "", "")
-    assert len(yaml.safe_load(Path("deep/x.yaml").read_text())["unfrozen_parameters"]) == 2 + 12
+    assert len(yaml.safe_load(Path("deep/x.yaml").read_text())["unfrozen_parameters"]) == 2 + 7 * 6
 
 
 def test_select_options(scanned, run):
@@ -35,7 +36,7 @@ def test_select_options(scanned, run):
     _, out, _ = run("select", SCAN, "--modules", "mlp.*", "--embeddings", "freeze")
     assert {line.split(".")[3] for line in yaml.safe_load(out)["unfrozen_parameters"]} == {"mlp"}
     _, out, _ = run("select", SCAN, "--exclude", "mlp.*", "--norms", "train")
-    assert len(yaml.safe_load(out)["unfrozen_parameters"]) == 3 + 2 + 13
+    assert len(yaml.safe_load(out)["unfrozen_parameters"]) == 4 * 3 + 2 + 25
     _, out, _ = run("select", SCAN, "--noise-model", "mp", "--format", "json")
     assert json.loads(out)["noise_model"] == "mp"
 
@@ -79,7 +80,7 @@ def test_show(scanned, run):
     """A row per parameter, best first within its module type; unwrapped in a pipe."""
     code, out, err = run("show", SCAN)
     header, *rows = out.splitlines()
-    assert (code, err, len(rows)) == (0, "", 24)
+    assert (code, err, len(rows)) == (0, "", 84)
     assert re.split("  +", header.strip())[0] == "module type"
     assert re.split(" +", header)[2:] == [
         "layer",
@@ -92,7 +93,7 @@ def test_show(scanned, run):
         "rank",
         "shape",
     ]
-    assert [row.split()[0] for row in rows] == ["mlp.down_proj"] * 12 + ["self_attn.q_proj"] * 12
+    assert [row.split()[0] for row in rows] == [kind for kind in sorted(LLAMA_SHAPES) for _ in range(12)]
     scores = [float(row.split()[2]) for row in rows[:12]]
     assert scores == sorted(scores, reverse=True)
     assert rows[0].endswith("64 x 96")
@@ -102,7 +103,7 @@ def test_show_heatmap(scanned, run):
     """A row per layer, a column per module type, the SNR in each cell."""
     _, out, _ = run("show", SCAN, "--heatmap")
     header, *rows = out.splitlines()
-    assert header.split() == ["layer", "mlp.down_proj", "self_attn.q_proj"]
+    assert header.split() == ["layer", *sorted(LLAMA_SHAPES)]
     assert [row.split()[0] for row in rows] == [str(number) for number in range(12)]
     scores = {item.name: item.snr for item in read_scan(Path(SCAN)).parameters}
     assert rows[7].split()[1] == f"{scores['model.layers.7.mlp.down_proj.weight']:.4g}"
@@ -113,7 +114,7 @@ def test_show_json(scanned, run):
     _, out, _ = run("show", SCAN, "--json")
     assert out == Path(SCAN).read_text()
     _, out, _ = run("show", SCAN, "--json", "--modules", "mlp.*")
-    assert len(json.loads(out)["parameters"]) == 12
+    assert len(json.loads(out)["parameters"]) == 36
 
 
 def test_import(published, run):

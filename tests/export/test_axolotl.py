@@ -93,7 +93,7 @@ def _trained_by_axolotl(text, names):
         "blocks.0.w[0]",
         "blocks.0.w[0:2]",
         "blocks.0.a.+b",
-        "blocks.0.x*y^z$.weight",
+        "blocks.0.xy^z$.weight",
         "blocks.0.back\\slash.weight",
         "blocks.0.quote'd: # no comment",
         "blocks.0.- dash",
@@ -115,6 +115,13 @@ def test_control_characters_are_refused(name):
     """They could smuggle a second line into the YAML."""
     scan = _scan([_entry(name, 1.0)])
     with pytest.raises(SelectionError, match="holds a control character, which no pattern can express"):
+        to_axolotl(select_top(scan, 50, embeddings="freeze"), scan)
+
+
+def test_a_literal_star_is_refused():
+    """In a name it stands for the number of an expert; a file that has one as a character cannot be expressed."""
+    scan = _scan([_entry("blocks.0.x*y.weight", 1.0)])
+    with pytest.raises(SelectionError, match="would miss 'blocks.0.x\\*y.weight'"):
         to_axolotl(select_top(scan, 50, embeddings="freeze"), scan)
 
 
@@ -178,5 +185,6 @@ def test_how_axolotl_reads_a_pattern(text, matches, misses):
 
 
 def test_pattern_of_a_name():
-    """Anchored, dots bare."""
+    """Anchored, dots bare; any number in the place of an expert's."""
+    assert pattern("b.0.experts.expert_*.wi.weight") == "^b.0.experts.expert_[0-9]+.wi.weight$"
     assert pattern("model.layers.1.mlp.down_proj.weight") == "^model.layers.1.mlp.down_proj.weight$"
