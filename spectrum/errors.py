@@ -15,3 +15,8 @@ class ScanFileError(SpectrumError):
 
 class SelectionError(SpectrumError):
     """A selection that cannot be made, or that a target cannot express."""
+
+
+def one_line(text: str) -> str:
+    """Text that cannot move a terminal's cursor or start a second line, whatever names it quotes."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -8,12 +8,10 @@ from math import floor, inf, prod
 from typing import Literal
 
 from spectrum.errors import SelectionError
-from spectrum.naming import common_prefix, natural_key
+from spectrum.naming import RANKED, common_prefix, natural_key
 from spectrum.results.scan import ParameterScore, Scan, Unscored
 
 Treatment = Literal["train", "freeze"]
-
-RANKED = ("matrix", "experts", "router")
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ class Selection:
     def names(self) -> tuple[str, ...]:
         """Every selected parameter: embeddings, norms, then each group best first, a bias after its weight."""
         weights = [item.name for group in self.groups for item in group.selected]
-        return (*self.embeddings, *self.norms, *_with_biases(weights, self.biases))
+        embeddings = _with_biases(self.embeddings, self.biases)
+        return (*embeddings, *self.norms, *_with_biases(weights, self.biases))
 
 
 def select_top(
@@ -98,7 +97,7 @@ def select_top(
         groups=groups,
         embeddings=trained,
         norms=_names_of(scan, ("norm",)) if norms == "train" else (),
-        biases=_biases(scan, weights),
+        biases=_biases(scan, [*trained, *weights]),
         trainable=None,
         warnings=(*_cut_warnings(groups), *_scan_warnings(scan, embeddings=embeddings)),
     )
@@ -113,7 +112,7 @@ def rank(parameters: Sequence[ParameterScore]) -> tuple[ParameterScore, ...]:
 def _rank_key(item: ParameterScore) -> tuple[float, float, tuple[tuple[int, int | str], ...]]:
     if item.snr is not None:
         return (-item.snr, 0.0, natural_key(item.name))
-    spread = item.score.nuclear / item.score.sigma_max if item.score else 0.0
+    spread = item.score.nuclear / item.score.sigma_max if item.score and item.score.sigma_max > 0 else 0.0
     return (-inf, -spread, natural_key(item.name))
 
 
@@ -165,18 +164,25 @@ def _with_trainable(selection: Selection, scan: Scan) -> Selection:
 
 
 def _cut_warnings(groups: Sequence[Group]) -> list[str]:
-    return [
+    saturated = [
         f"{group.label}: {group.saturated} of {len(group.ranked)} parameters are saturated (nothing below the "
         f"threshold) and {group.count} are selected, so the cut falls among them. {_order_of_ties(group)}"
         for group in groups
         if group.saturated > group.count
     ]
+    tied = [
+        f"{group.label}: the last parameter selected and the first one left out both score {group.selected[-1].snr:g}, "
+        "so their names decide between them."
+        for group in groups
+        if group.count < len(group.ranked) and group.selected[-1].snr == group.ranked[group.count].snr is not None
+    ]
+    return saturated + tied
 
 
 def _order_of_ties(group: Group) -> str:
     if group.ranked[0].score is None:
         return "They are ordered by name, for an imported scan holds no spectra; scan the model to tell them apart."
-    return "They are ordered by sum(sigma)/sigma_1; another noise model, such as mp, tells them apart."
+    return "They are ordered by sum(sigma)/sigma_1; another noise model, such as mp, may tell them apart."
 
 
 def _scan_warnings(scan: Scan, *, embeddings: Treatment) -> list[str]:

@@ -59,13 +59,15 @@ def snr(spectrum: Array, shape: tuple[int, int], *, noise_model: NoiseModel = "i
         scores 0; nothing, or nothing but zeros, at or below it is saturated.
 
     Raises:
-        ValueError: wrong number of values, values that are negative, not finite or not descending, or so small that
-            the score leaves the range of a float.
+        ValueError: wrong number of values, values that are negative, not finite or not descending, or so small
+            or large that the score leaves the range of a float.
 
     Source: arXiv 2406.06623, section 3.6. The noise scale of `iqr` is the interquartile range of the singular
         values, not of the entries, so the threshold is not the Marchenko-Pastur edge of entry noise.
     """
     sigma = _checked(spectrum, shape)
+    with np.errstate(over="ignore"):
+        nuclear = _finite(float(sigma.sum()))
     eps = threshold(sigma, shape, noise_model=noise_model)
     is_signal = sigma > eps  # strictly: a value on the threshold is noise, as in the authors' program
     signal, noise = float(sigma[is_signal].sum()), float(sigma[~is_signal].sum())
@@ -79,7 +81,7 @@ def snr(spectrum: Array, shape: tuple[int, int], *, noise_model: NoiseModel = "i
         sigma_max=sigma_max,
         threshold=eps,
         signal_count=int(is_signal.sum()),
-        nuclear=float(sigma.sum()),
+        nuclear=nuclear,
         stable_rank=float(np.square(sigma / sigma_max).sum()) if sigma_max > 0 else 0.0,
     )
 
@@ -145,16 +147,20 @@ def marchenko_pastur_median(beta: float) -> float:
         Between (1 - sqrt(beta))^2 and (1 + sqrt(beta))^2; 0.6528 at beta = 1.
 
     Source: density sqrt((b-x)(x-a)) / (2 pi beta x), Marchenko and Pastur 1967. With x = a + (b-a) sin(t)^2 it has no
-        square roots left, and the trapezoid rule meets the median to 1e-9 on this grid (checked against a finer one).
+        square roots left, and t = (pi/2) u^4 makes the grid finest at the lower edge, where the density of a nearly
+        square matrix turns within (1 - sqrt(beta)) / 2 of t. The trapezoid rule on 20001 points agrees with one on ten
+        times as many to 1e-8 for every beta.
     """
     a, b = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
-    t = np.linspace(0, math.pi / 2, 20_001)
+    u = np.linspace(0, 1, 20_001)
+    t = math.pi / 2 * u**4
     x = a + (b - a) * np.sin(t) ** 2
     with np.errstate(invalid="ignore"):
-        density = (b - a) ** 2 * (np.sin(t) * np.cos(t)) ** 2 / (math.pi * beta * x)
-    density[0] = 0.0 if a > 0 else (b - a) / (math.pi * beta)  # the limit at t = 0, where beta = 1 gives 0/0
+        density = (np.sin(t) * np.cos(t)) ** 2 / x * u**3  # up to a factor that the median does not see
+    density[0] = 0.0  # where beta = 1 gives 0/0
     cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return float(a + (b - a) * math.sin(np.interp(cumulative[-1] / 2, cumulative, t)) ** 2)
+    middle = np.interp(cumulative[-1] / 2, cumulative, u)
+    return float(a + (b - a) * math.sin(math.pi / 2 * middle**4) ** 2)
 
 
 def median_score(scores: Sequence[Score]) -> Score:
@@ -191,5 +197,5 @@ def _checked(spectrum: Array, shape: tuple[int, int]) -> Array:
 
 def _finite(number: float) -> float:
     if not math.isfinite(number):
-        raise ValueError("the singular values are too small: their score leaves the range of a float")
+        raise ValueError("the singular values are too small or too large: their score leaves the range of a float")
     return number

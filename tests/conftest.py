@@ -126,7 +126,7 @@ def llama(tmp_path) -> Path:
 @pytest.fixture
 def run(capsys) -> Callable[..., tuple[int, str, str]]:
     """Run a command line in this process: (exit code, stdout, stderr)."""
-    from spectrum.cli import app
+    from spectrum.cli.commands import app
 
     def _run(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()

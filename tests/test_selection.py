@@ -116,6 +116,19 @@ def test_embeddings_frozen_and_norms_trained():
     assert selection.trainable == 4 + 4 + 16 + 4
 
 
+def test_bias_of_the_head():
+    """The head's bias goes with the head."""
+    scan = make_scan(_layers([1]), [Unscored("lm_head.weight", "head", (9, 4)), Unscored("lm_head.bias", "bias", (9,))])
+    assert select_top(scan, 50).names == ("lm_head.weight", "lm_head.bias", "model.layers.0.mlp.up.weight")
+
+
+def test_a_tie_at_the_cut_is_reported():
+    """Equal scores on both sides of it: the name decided."""
+    (warning,) = [w for w in select_top(make_scan(_layers([0, 0, 0, 1])), 50).warnings if "names decide" in w]
+    assert warning.startswith("mlp.up: the last parameter selected and the first one left out both score 0")
+    assert not [w for w in select_top(make_scan(_layers([0, 0, 0, 1])), 25).warnings if "names decide" in w]
+
+
 def test_bias_of_a_bare_parameter():
     """gpt-oss: `gate_up_proj_bias` stands beside the bare parameter `gate_up_proj`."""
     name = "model.layers.0.mlp.experts.gate_up_proj"

@@ -135,6 +135,29 @@ def test_marchenko_pastur_median_of_a_sample(beta):
     assert marchenko_pastur_median(beta) == pytest.approx(np.median(eigenvalues), rel=0.03)
 
 
+def test_marchenko_pastur_median_near_square():
+    """0.652776 at beta = 1 (4/sqrt(3) over its root is Gavish and Donoho's 2.858), and no jump beside it."""
+    assert 4 / math.sqrt(3) / math.sqrt(marchenko_pastur_median(1.0)) == pytest.approx(2.858, abs=5e-4)
+    for gap in (1e-4, 1e-5, 1e-6, 1e-9):
+        assert abs(marchenko_pastur_median(1 - gap) - marchenko_pastur_median(1.0)) < gap
+
+
+@pytest.mark.parametrize("beta", [1.0, 4095 / 4096, 0.5, 0.125])
+def test_marchenko_pastur_median_by_another_rule(beta):
+    """Half of the law lies below it, by Gauss-Legendre in the square root of x from the lower edge."""
+    a, b = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
+    nodes, weights = np.polynomial.legendre.leggauss(4000)
+
+    def _mass(upper):
+        s = (nodes + 1) / 2 * math.sqrt(upper - a)
+        x = a + s**2
+        values = np.sqrt((b - x) * (x - a)) / (2 * math.pi * beta * x) * 2 * s
+        return (values * weights).sum() * math.sqrt(upper - a) / 2
+
+    assert _mass(b) == pytest.approx(1, abs=1e-6)
+    assert _mass(marchenko_pastur_median(beta)) == pytest.approx(0.5, abs=1e-7)
+
+
 def test_gavish_donoho_constants():
     """Their table: omega(1) = 2.858; their polynomial agrees within its stated 0.02 elsewhere (1305.5870, III.E)."""
     for beta in (1.0, 0.5, 0.25, 0.125):

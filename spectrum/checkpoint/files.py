@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from spectrum.errors import CheckpointError
+from spectrum.errors import CheckpointError, one_line
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -45,17 +45,26 @@ def find_files(path: Path) -> CheckpointFiles:
     Raises:
         CheckpointError: nothing there, nothing readable there, or an index that contradicts the folder.
     """
-    if path.is_file():
-        return _single_file(path)
-    if not path.is_dir():
-        raise CheckpointError(f"'{path}' does not exist. Give a folder with a checkpoint, or one .safetensors file.")
+    try:
+        if path.is_file():
+            return _single_file(path)
+        if not path.is_dir():
+            raise CheckpointError(
+                f"'{path}' does not exist. Give a folder with a checkpoint, or one .safetensors file."
+            )
+        return _folder(path)
+    except OSError as error:
+        raise CheckpointError(f"'{path}' cannot be read: {error.strerror}.") from error
+
+
+def _folder(path: Path) -> CheckpointFiles:
     identity, revision = _identity(path)
-    config = _read_json_object(path / "config.json") if (path / "config.json").exists() else None
-    if (path / INDEX).exists():
+    config = _read_json_object(path / "config.json") if (path / "config.json").is_file() else None
+    if (path / INDEX).is_file():
         weight_map = _read_index(path)
         shards = tuple(sorted(set(weight_map.values())))
         return CheckpointFiles(identity, revision, path, shards, weight_map, config)
-    if (path / SINGLE).exists():
+    if (path / SINGLE).is_file():
         return CheckpointFiles(identity, revision, path, (SINGLE,), None, config)
     raise CheckpointError(_why_nothing(path))
 
@@ -68,12 +77,12 @@ def _single_file(path: Path) -> CheckpointFiles:
     config = path.parent / "config.json"
     identity, revision = _identity(path.parent)
     return CheckpointFiles(
-        id=identity if path.name == SINGLE else path.stem,
+        id=identity if path.name == SINGLE else _text(path.stem),
         revision=revision,
         folder=path.parent,
         shards=(path.name,),
         weight_map=None,
-        config=_read_json_object(config) if config.exists() else None,
+        config=_read_json_object(config) if config.is_file() else None,
     )
 
 
@@ -84,7 +93,12 @@ def _identity(folder: Path) -> tuple[str, str | None]:
         repository = absolute.parent.parent.name
         if repository.startswith("models--"):
             return repository.removeprefix("models--").replace("--", "/"), absolute.name
-    return absolute.name, None
+    return _text(absolute.name), None
+
+
+def _text(name: str) -> str:
+    """A file name as text to show and store: what is no UTF-8 or moves the cursor becomes a question mark."""
+    return one_line(name.encode(errors="replace").decode())
 
 
 def _read_index(folder: Path) -> dict[str, str]:
@@ -95,7 +109,7 @@ def _read_index(folder: Path) -> dict[str, str]:
     for name, shard in weight_map.items():
         _check_shard_name(path, name, shard)
     for shard in sorted(set(weight_map.values())):
-        if not (folder / shard).exists():
+        if not (folder / shard).is_file():  # a pipe or a device would be waited for, or read for ever
             raise CheckpointError(
                 f"The index of '{folder}' lists shard '{shard}', which does not exist. Download the checkpoint again."
             )
@@ -104,7 +118,7 @@ def _read_index(folder: Path) -> dict[str, str]:
 
 def _check_shard_name(path: Path, name: str, shard: Any) -> None:
     """A shard is a file below the folder: an index from the network must not lead out of it."""
-    inside = isinstance(shard, str) and "\\" not in shard and "\0" not in shard
+    inside = isinstance(shard, str) and shard and "\\" not in shard and shard.isprintable()
     if not inside or PurePosixPath(shard).is_absolute() or ".." in PurePosixPath(shard).parts:
         raise CheckpointError(
             f"'{path}' names {shard!r} as the shard of {name!r}, which is no file inside the folder. "

@@ -10,8 +10,9 @@ from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.tensors import Tensor
 
 # A tensor up to this size is hashed whole; of a larger one, SAMPLES blocks spread evenly over it. Of an 8B model that
-# reads 70 MB of 16 GB. A training step in bfloat16 that changed one weight in a thousand would go unnoticed in one
-# such tensor with probability 1e-28.
+# reads 70 MB of 16 GB. Were one weight in a thousand changed at random, all 131072 sampled bfloat16 weights of one
+# tensor would be old ones with probability 0.999^131072 = 1e-57. An edit of a few rows can fall between the blocks:
+# `written_since` is for those.
 WHOLE_BYTES = 256 * 1024
 BLOCK_BYTES = 4 * 1024
 SAMPLES = WHOLE_BYTES // BLOCK_BYTES
@@ -37,6 +38,19 @@ def fingerprint(checkpoint: Checkpoint) -> Fingerprint:
     """Fingerprint of an open checkpoint, from the strongest evidence at hand."""
     tensors = sorted(checkpoint.stored_tensors.values(), key=lambda tensor: tensor.name)
     return Fingerprint(_hash_headers(tensors), _hash_blobs(checkpoint) or _hash_samples(checkpoint, tensors))
+
+
+def written_since(checkpoint: Checkpoint, time_ns: int) -> bool:
+    """Whether a shard was written after a moment, where samples of its bytes are all the evidence there is.
+
+    An edit between the samples would go unnoticed otherwise. Files copied or fetched since then count as written.
+
+    Args:
+        checkpoint: open.
+        time_ns: nanoseconds since the epoch, as file systems count.
+    """
+    times = [(checkpoint.folder / shard).stat().st_mtime_ns for shard in checkpoint.shards]
+    return _hash_blobs(checkpoint) is None and max(times) > time_ns
 
 
 def _hash_headers(tensors: list[Tensor]) -> str:

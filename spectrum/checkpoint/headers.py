@@ -99,6 +99,11 @@ def _tensor(name: str, entry: Any, data_start: int, shard: str, path: str) -> Te
             f"The header of '{path}' describes tensor {name!r} without a sound dtype, shape and data_offsets. "
             "The file is damaged; download it again."
         )
+    if not name.isprintable():
+        raise CheckpointError(
+            f"The header of '{path}' has a tensor called {name!r}: a name with control characters is no parameter's. "
+            "Download the file again from a source you trust."
+        )
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise CheckpointError(
             f"Tensor {name!r} in '{path}' has the unknown dtype {dtype!r}; known are {', '.join(sorted(_BITS))}. "

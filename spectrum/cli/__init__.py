@@ -1,11 +1,16 @@
 """The command line: parses, calls, prints. One file per command."""
 
-from spectrum.cli import import_, scan, select, show
-from spectrum.cli.app import app
+import sys
 
-__all__ = ["app", "import_", "main", "scan", "select", "show"]
+__all__ = ["main"]
 
 
 def main() -> None:
-    """Entry point of `spectrum`."""
-    app(prog_name="spectrum")
+    """Entry point of `spectrum`; Ctrl-C while it still loads ends in one line, too."""
+    try:
+        from spectrum.cli.commands import app  # noqa: PLC0415
+
+        app(prog_name="spectrum")
+    except KeyboardInterrupt:
+        print("spectrum: interrupted.", file=sys.stderr)
+        sys.exit(130)

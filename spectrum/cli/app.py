@@ -1,5 +1,7 @@
 """The command group: one place turns errors into one line and an exit code."""
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn, cast
@@ -8,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from spectrum import __version__
-from spectrum.errors import SpectrumError
+from spectrum.errors import SpectrumError, one_line
 
 # typer has its own copy of click since 0.26 and depends on click before; its error classes are reached through typer.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -30,6 +32,7 @@ class SpectrumGroup(TyperGroup):
     ) -> Any:
         """Run a command line. `--debug`, anywhere in it, lets the traceback of an error through."""
         words = list(sys.argv[1:] if args is None else args)
+        make_printable()
         debug = "--debug" in words
         try:
             code = super().main(
@@ -46,6 +49,11 @@ class SpectrumGroup(TyperGroup):
             fail(str(error), 1)
         except _UsageError as error:
             fail(f"{error.format_message()} Try '{_help_command(error)}'.", 2)  # type: ignore[attr-defined]
+        except OSError as error:
+            if debug:
+                raise
+            place = f"'{error.filename}'" if error.filename else "input or output"
+            fail(f"{place}: {error.strerror or error}.", 1)
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         if code == INTERRUPTED:
@@ -55,9 +63,18 @@ class SpectrumGroup(TyperGroup):
 
 def fail(message: str, code: int) -> NoReturn:
     """Print an error as one line on stderr and leave."""
-    line = " ".join(message.split())
-    print(f"spectrum: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
+    print(f"spectrum: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
+
+
+def make_printable() -> None:
+    """Let standard output and error take any name, whatever the locale; a closed one takes everything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _help_command(error: Exception) -> str:

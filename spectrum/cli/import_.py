@@ -7,7 +7,8 @@ import typer
 
 from spectrum.cli.app import app
 from spectrum.cli.output import hint
-from spectrum.results import file_stem, import_scan, write_scan
+from spectrum.errors import SpectrumError
+from spectrum.results import file_stem, import_scan, read_scan, write_scan
 
 
 @app.command(
@@ -25,6 +26,8 @@ def import_(
     """Convert an older result file to a scan file, from which 'select' and 'show' work."""
     scan = import_scan(old, model_id=model)
     path = out / f"{file_stem(scan.model.id)}.json"
+    if path.exists() and read_scan(path).settings.origin is None:
+        raise SpectrumError(f"'{path}' is a scan that was made here; choose another folder with --out.")
     write_scan(scan, path)
     matrices = sum(len(item.matrices) or 1 for item in scan.parameters)
     hint(f"Imported {matrices} scores of {len(scan.parameters)} parameters.")

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from spectrum.errors import one_line
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -16,12 +18,12 @@ LOG_SECONDS = 30
 def hint(text: str, *, quiet: bool = False) -> None:
     """A message for the user, on stderr."""
     if not quiet:
-        print(text, file=sys.stderr)
+        print(one_line(text), file=sys.stderr)
 
 
 def warn(text: str) -> None:
     """Something the user should know before relying on the result; `--quiet` does not hide it."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {one_line(text)}", file=sys.stderr)
 
 
 def show(renderable: "RenderableType") -> None:
@@ -29,7 +31,9 @@ def show(renderable: "RenderableType") -> None:
     from rich.console import Console  # noqa: PLC0415  `select` starts without rich
 
     if sys.stdout.isatty():
-        Console().print(renderable)
+        # As wide as it needs: a narrow terminal wraps the lines, where rich would cut the numbers off.
+        needed = Console(width=PIPE_WIDTH).measure(renderable).maximum
+        Console(width=max(needed, Console().width)).print(renderable)
         return
     console = Console(width=PIPE_WIDTH, color_system=None, force_terminal=False)
     with console.capture() as capture:

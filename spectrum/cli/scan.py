@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spectrum.checkpoint import Checkpoint, open_checkpoint
+from spectrum.checkpoint import Checkpoint, open_checkpoint, written_since
 from spectrum.cli.app import app
 from spectrum.cli.options import (
     ENDINGS,
@@ -103,9 +103,9 @@ def scan(
         plan = plan_scan(checkpoint, settings)
         for note in plan.notes:
             hint(f"note: {note}", quiet=quiet and plan.model.name_mapping == "exact")
-        check_writable(out)
+        check_writable(out, _spectra_file(out / file_stem(checkpoint.id)).name)
         stem = out / file_stem(checkpoint.id)
-        stored = None if rescan else _stored(stem, plan, quiet=quiet)
+        stored = None if rescan else _stored(checkpoint, stem, plan, quiet=quiet)
         result = stored or _scan(checkpoint, plan, stem, quiet=quiet)
     chosen = narrow(result, [item.name for item in plan.scored])
     selection = select_top(chosen, top, embeddings=embeddings.value, norms=norms.value)
@@ -122,7 +122,7 @@ def _path(model: str | None, *, demo: bool) -> Path:
     return demo_checkpoint()
 
 
-def _stored(stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
+def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
     """The scan stored under this name, under the noise model asked for; None where it does not fit any more."""
     path = _scan_file(stem)
     if not path.exists():
@@ -130,19 +130,20 @@ def _stored(stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
     try:
         stored = read_scan(path)
         reason = why_not_reusable(stored, plan)
+        if reason is None and written_since(checkpoint, path.stat().st_mtime_ns):
+            reason = "files of the checkpoint were written after it"
         if reason is None and stored.model != plan.model:
             stored = adopt(stored, plan)
             write_scan(stored, path)
         if reason is None and stored.settings.noise_model != plan.settings.noise_model:
             spectra = read_spectra(_spectra_file(stem), fingerprint=stored.model.fingerprint)
-            stored = rescore(stored, spectra, plan.settings.noise_model)
-            write_scan(stored, path)
+            stored = rescore(stored, spectra, plan.settings.noise_model)  # the file keeps its noise model
     except ScanFileError as error:
         reason = f"it cannot be used ({error})"
     if reason is None:
         hint(f"Using the stored scan '{path}'; --rescan makes a new one.", quiet=quiet)
         return stored
-    hint(f"The stored scan '{path}' is replaced: {reason}.", quiet=quiet)
+    warn(f"the stored scan '{path}' is replaced: {reason}.")
     return None
 
 

@@ -44,6 +44,8 @@ def select(
     ] = None,
 ) -> None:
     """Select the top percent of each module type from a stored scan, without reading the model."""
+    if out is not None and out.resolve() == scan_file.resolve():
+        raise typer.BadParameter(f"'{out}' is the scan itself.", param_hint="--out")
     scan = rescored(read_scan(scan_file), scan_file, noise_model)
     if modules or exclude:
         wanted = match_module_types({item.module_type for item in scan.parameters}, modules or (), exclude or ())

@@ -16,7 +16,8 @@ from spectrum.selection import Group, Selection
 
 _PLAIN = re.compile(r"\^[A-Za-z0-9_.\-\[\]+]+\$")
 _SPECIAL = re.compile(r"[\\^$*+?{}\[\]|()]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
+# What YAML 1.2 does not take for printable (section 5.1), and what breaks a line in it.
+_CONTROL = re.compile(r"[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _ANY_EXPERT = "[0-9]+"
 
 
@@ -120,7 +121,10 @@ def _header(selection: Selection, scan: Scan) -> list[str]:
 
 
 def _body(selection: Selection) -> Iterator[str]:
-    yield from _items(selection.embeddings)
+    for name in selection.embeddings:
+        yield from _items([name])
+        if name in selection.biases:
+            yield from _items([selection.biases[name]])
     if selection.norms:
         yield f"# norms: all {len(selection.norms)}"
         yield from _items(selection.norms)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.naming.parameters import SMALLEST_SIDE, Kind, Matrix, Parameter, layer, natural_key
 
-_EXPERT = re.compile(r"(?<=\.experts\.)([0-9]+)(?=\.)")
+EXPERT = re.compile(r"(?<=\.experts\.)([0-9]+)(?=\.)")
 _NORM = re.compile(r"norm|^ln($|_)")
 _BUFFER = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|attn\.bias)$")
 
@@ -41,7 +41,7 @@ def identity_parameters(tensors: Mapping[str, Tensor]) -> tuple[tuple[Parameter,
         if reason:
             skipped[tensor.name] = reason
         else:
-            groups[_EXPERT.sub("*", tensor.name, count=1)].append(tensor)
+            groups[EXPERT.sub("*", tensor.name, count=1)].append(tensor)
     parameters = [parameter for name, group in groups.items() for parameter in _parameters(name, group)]
     return tuple(sorted(parameters, key=lambda parameter: natural_key(parameter.name))), skipped
 
@@ -62,25 +62,26 @@ def _no_parameter(tensor: Tensor) -> str | None:
 
 def _parameters(name: str, group: Sequence[Tensor]) -> list[Parameter]:
     """One parameter, or one for each tensor where experts of one projection differ in shape or dtype."""
-    if "*" in name and len({(tensor.shape, tensor.dtype) for tensor in group}) > 1:
+    if len({(tensor.shape, tensor.dtype) for tensor in group}) > 1:
         return [parameter for tensor in group for parameter in _parameters(tensor.name, [tensor])]
-    first = group[0]
+    first, grouped = group[0], name != group[0].name
     kind = _kind(first.name, first.shape)
-    if "*" in name:
-        kind = "experts" if kind == "matrix" else kind
-    matrices = tuple(matrix for tensor in group for matrix in _matrices(tensor, kind, name))
-    shape = (len(group), *first.shape) if "*" in name else first.shape
+    if grouped and kind == "matrix":
+        kind = "experts"
+    matrices = tuple(matrix for tensor in group for matrix in _matrices(tensor, kind, grouped=grouped))
+    shape = (len(group), *first.shape) if grouped else first.shape
     return [Parameter(name, shape, first.dtype, kind, tuple(tensor.name for tensor in group), matrices)]
 
 
-def _matrices(tensor: Tensor, kind: Kind, name: str) -> list[Matrix]:
+def _matrices(tensor: Tensor, kind: Kind, *, grouped: bool) -> list[Matrix]:
+    number = EXPERT.search(tensor.name) if grouped else None
+    label = number.group(1) if number else ""
     if len(tensor.shape) == 2 and kind not in ("bias", "position", "other"):
-        number = _EXPERT.search(tensor.name)
-        label = number.group(1) if number and "*" in name else ""
         return [Matrix(label, (tensor.shape[0], tensor.shape[1]), tensor.name)]
     if kind == "experts":
         experts, rows, cols = tensor.shape
-        return [Matrix(str(expert), (rows, cols), tensor.name, (expert,)) for expert in range(experts)]
+        prefix = f"{label}." if label else ""
+        return [Matrix(f"{prefix}{each}", (rows, cols), tensor.name, (each,)) for each in range(experts)]
     return []
 
 

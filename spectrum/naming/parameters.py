@@ -9,6 +9,9 @@ Kind = Literal[
     "matrix", "experts", "router", "embedding", "head", "position", "norm", "bias", "vector", "convolution", "other"
 ]
 
+RANKED: tuple[Kind, ...] = ("matrix", "experts", "router")  # chosen by score; the other kinds follow switches
+
+LONGEST_NUMBER = 9  # digits of a layer; Python refuses to read numbers of thousands of them
 SMALLEST_SIDE = 32  # below, quartiles of the singular values mean little; routers and scalar gates are such matrices
 
 
@@ -78,12 +81,16 @@ class Parameter:
 
 
 def module_type(name: str) -> str:
-    """Module path of a parameter with its first all-digit segment replaced by `*`, without a final `.weight`."""
+    """Module path of a parameter with its first all-digit segment replaced by `*`, without a final `.weight`.
+
+    The number of an expert is replaced, too: the experts of one projection belong to one module type.
+    """
     segments = name.removesuffix(".weight").split(".")
-    for position, segment in enumerate(segments):
-        if _is_number(segment):
-            return ".".join([*segments[:position], "*", *segments[position + 1 :]])
-    return ".".join(segments)
+    first = next((position for position, segment in enumerate(segments) if _is_number(segment)), None)
+    return ".".join(
+        "*" if position == first or (_is_number(segment) and segments[position - 1] == "experts") else segment
+        for position, segment in enumerate(segments)
+    )
 
 
 def layer(name: str) -> int | None:
@@ -93,9 +100,9 @@ def layer(name: str) -> int | None:
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Sort key under which `layers.2` stands before `layers.10`."""
-    parts = re.split(r"([0-9]+)", name)
+    parts = re.split(r"([0-9]{1,18})", name)
     return tuple((0, int(part)) if part.isdigit() and part.isascii() else (1, part) for part in parts)
 
 
 def _is_number(segment: str) -> bool:
-    return segment.isascii() and segment.isdigit()
+    return segment.isascii() and segment.isdigit() and len(segment) <= LONGEST_NUMBER

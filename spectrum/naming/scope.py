@@ -70,7 +70,7 @@ def _matching(pattern: str, known: Sequence[str], prefix: str) -> frozenset[str]
         near = difflib.get_close_matches(pattern, short, n=3, cutoff=0.4) or short[:8]
         raise SpectrumError(
             f"No module type matches '{pattern}'. Near ones: {', '.join(near)}. Quote patterns so that the shell does "
-            "not expand them."
+            "not expand them; embeddings, heads and routers have scores only with --all-modules."
         )
     return matched
 

@@ -6,6 +6,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from spectrum.errors import one_line
 from spectrum.naming import common_prefix, natural_key
 from spectrum.report.table import show_number
 from spectrum.results.scan import ParameterScore, Scan
@@ -26,7 +27,7 @@ def heatmap(scan: Scan) -> Table:
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     table.add_column("layer", justify="right")
     for name in columns:
-        table.add_column(Text(name.removeprefix(prefix)), justify="right", no_wrap=True)
+        table.add_column(Text(one_line(name.removeprefix(prefix))), justify="right", no_wrap=True)
     cells = {name: _cells(members) for name, members in columns.items()}
     for layer in sorted({layer for column in cells.values() for layer in column}):
         table.add_row(str(layer), *[cells[name].get(layer, Text("")) for name in columns])

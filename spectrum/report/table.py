@@ -5,6 +5,7 @@ from statistics import median
 from rich.table import Table
 from rich.text import Text
 
+from spectrum.errors import one_line
 from spectrum.naming import common_prefix, natural_key
 from spectrum.results.scan import ParameterScore, Scan
 from spectrum.selection import Group, Selection, rank
@@ -71,4 +72,4 @@ def _table(first: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *cells: object) -> None:
-    table.add_row(*[Text(str(cell)) for cell in cells])  # Text: rich would read [b] in a name as markup
+    table.add_row(*[Text(one_line(str(cell))) for cell in cells])  # Text: rich would read [b] in a name as markup

@@ -1,13 +1,23 @@
 """From an open checkpoint to a finished scan, and whether a stored one still fits."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spectrum import __version__
 from spectrum.checkpoint import Checkpoint, fingerprint
 from spectrum.errors import CheckpointError
-from spectrum.naming import Matrix, Parameter, Scope, name_parameters, sample_experts, split_by_scope
+from spectrum.naming import (
+    RANKED,
+    Matrix,
+    Parameter,
+    Scope,
+    name_parameters,
+    natural_key,
+    sample_experts,
+    split_by_scope,
+)
 from spectrum.results.scan import MatrixScore, Model, ParameterScore, Scan, Settings, Unscored
 from spectrum.results.spectra import matrix_key, score_parameter
 from spectrum.snr import Array
@@ -64,9 +74,11 @@ def plan_scan(checkpoint: Checkpoint, settings: Settings) -> Plan:
     scope = Scope(settings.modules, settings.exclude, settings.all_modules)
     scored, reasons = split_by_scope(naming.parameters, scope)
     if not scored:
+        counts = Counter({**naming.skipped, **reasons}.values()).most_common(3)
         raise CheckpointError(
-            f"'{checkpoint.id}' has no matrix to score among its {len(naming.parameters)} parameters. "
-            "Matrices outside numbered layers are scored with --all-modules."
+            f"'{checkpoint.id}' has no matrix to score among its {len(naming.parameters)} parameters: "
+            f"{', '.join(f'{count} x {reason}' for reason, count in counts)}. What lies outside numbered layers is "
+            "scored with --all-modules."
         )
     if settings.experts is not None:
         scored = [sample_experts(item, settings.experts) for item in scored]
@@ -119,9 +131,7 @@ def run_scan(
         key = matrix_key(done.parameter.name, done.matrix.label)
         spectra[key] = done.spectrum
         on_matrix(key)
-    scores = tuple(
-        score_parameter(_blank(item, plan.formats[item.name]), spectra, settings.noise_model) for item in plan.scored
-    )
+    scores = tuple(_score(item, plan, spectra) for item in plan.scored)
     return Scan(plan.model, settings, scores, plan.unscored, plan.skipped), spectra
 
 
@@ -181,16 +191,22 @@ def _labels(matrices: Sequence[Matrix | MatrixScore]) -> frozenset[str]:
     return frozenset(matrix.label for matrix in matrices if matrix.label)
 
 
-def narrow(scan: Scan, names: Sequence[str]) -> Scan:
-    """The scan with the scores of these parameters only; the others count as unscored."""
+def narrow(scan: Scan, names: Collection[str]) -> Scan:
+    """The scan with these of its ranked parameters; the others of them count as unscored. Embeddings stay."""
     wanted = frozenset(names)
-    others = [
-        Unscored(item.name, item.kind, item.shape)
-        for item in scan.parameters
-        if item.name not in wanted and item.shape is not None
-    ]
-    kept = tuple(item for item in scan.parameters if item.name in wanted)
-    return replace(scan, parameters=kept, unscored=(*scan.unscored, *others))
+    kept = tuple(item for item in scan.parameters if item.name in wanted or item.kind not in RANKED)
+    left = [item for item in scan.parameters if item not in kept]
+    others = [*scan.unscored, *(Unscored(item.name, item.kind, item.shape) for item in left)]
+    return replace(scan, parameters=kept, unscored=tuple(sorted(others, key=lambda item: natural_key(item.name))))
+
+
+def _score(parameter: Parameter, plan: Plan, spectra: Mapping[str, Array]) -> ParameterScore:
+    try:
+        return score_parameter(_blank(parameter, plan.formats[parameter.name]), spectra, plan.settings.noise_model)
+    except ValueError as error:
+        raise CheckpointError(
+            f"'{parameter.name}' of '{plan.model.id}' cannot be scored: {error}. Leave its module out with --exclude."
+        ) from error
 
 
 def _same(checkpoint: Checkpoint, one: str, other: str) -> bool:

@@ -4,21 +4,19 @@ plain: {layer: {"snr": number, "type": text}}, Infinity included; sorted: {type:
 """
 
 import math
-import re
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spectrum.errors import ScanFileError
-from spectrum.naming.identity import kind_by_name
+from spectrum.naming.identity import EXPERT, kind_by_name
 from spectrum.naming.parameters import layer, module_type, natural_key
 from spectrum.results.reader import load_json
 from spectrum.results.scan import MatrixScore, Model, ParameterScore, Scan, Settings
 from spectrum.results.writer import FORMAT
-
-_EXPERT = re.compile(r"(?<=\.experts\.)([0-9]+)(?=\.)")
 
 
 def import_scan(path: Path, *, model_id: str | None = None) -> Scan:
@@ -42,8 +40,8 @@ def import_scan(path: Path, *, model_id: str | None = None) -> Scan:
     skipped = {name: "NaN in the older file" for name, number in numbers.items() if math.isnan(number)}
     groups: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for name in sorted(numbers.keys() - skipped.keys(), key=natural_key):
-        expert = _EXPERT.search(name)
-        groups[_EXPERT.sub("*", name, count=1)].append((expert.group(1) if expert else "", numbers[name]))
+        expert = EXPERT.search(name)
+        groups[EXPERT.sub("*", name, count=1)].append((expert.group(1) if expert else "", numbers[name]))
     return Scan(
         model=Model(id=model_id or path.stem.removeprefix("snr_results_").removesuffix("_sorted")),
         settings=Settings(origin=path.name),
@@ -61,17 +59,29 @@ def _numbers(value: Any, path: Path) -> dict[str, float]:
     numbers = (
         {name: entry["snr"] for name, entry in value.items()}
         if plain
-        else {name: number for group in value.values() if isinstance(group, Mapping) for name, number in group.items()}
+        else {name: number for group in value.values() for name, number in _group(group, path).items()}
     )
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+        if not name.isprintable() or not _is_score(number):
             raise ScanFileError(
                 f"'{path}': the score of {name!r} is {number!r}, expected a number, 0 or more. "
                 "It is no result file of the authors' program."
             )
-    if not numbers:
+    if all(math.isnan(number) for number in numbers.values()):
+        raise ScanFileError(f"'{path}' holds no usable scores. Scan the model instead.")
+    return {name: float(number) for name, number in numbers.items()}
+
+
+def _group(group: Any, path: Path) -> Mapping[str, Any]:
+    if not isinstance(group, Mapping):
         raise ScanFileError(f"'{path}' has none of the shapes of a result file. Scan the model instead.")
-    return numbers
+    return group
+
+
+def _is_score(number: Any) -> bool:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return False
+    return not number < 0 and (isinstance(number, float) or number <= sys.float_info.max)
 
 
 def _parameter(name: str, group: list[tuple[str, float]]) -> ParameterScore:

@@ -1,6 +1,7 @@
 """Scan files read back: every field is checked, and an error names the one that is wrong."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_args
@@ -140,7 +141,7 @@ class _Field:
 
     def number(self) -> float:
         # NaN and Infinity are no JSON, but Python's parser lets them in.
-        sound = type(self.value) in (int, float) and 0 <= self.value < float("inf")
+        sound = type(self.value) in (int, float) and 0 <= self.value <= sys.float_info.max
         return cast("float", self.value) if sound else self.fail("a finite number, 0 or more")
 
     def list_of(self, parse: "Callable[[_Field], T]") -> tuple[T, ...]:
@@ -228,7 +229,7 @@ def _score(field: _Field) -> tuple[float | None, bool, Score | None]:
 
 
 def _unscored(name: str, field: _Field) -> Unscored:
-    return Unscored(name, field.get("kind").one_of(_KINDS), _shape(field.get("shape")))
+    return Unscored(name, field.get("kind").one_of(_KINDS), field.get("shape").optional(_shape))
 
 
 def _shape(field: _Field) -> tuple[int, ...]:

@@ -128,7 +128,7 @@ class Unscored:
 
     name: str
     kind: Kind
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)

@@ -78,37 +78,40 @@ def score_parameter(parameter: ParameterScore, spectra: Mapping[str, Array], noi
         parameter: its shapes are used, its scores replaced.
         spectra: matrix key -> (p,), descending; of every matrix of the parameter.
         noise_model: where the threshold lies.
+
+    Returns:
+        The parameter with its own score and those of its matrices.
+
+    Raises:
+        KeyError: a spectrum is missing.
+        ValueError: a spectrum of the wrong length, or too small or large to be scored.
     """
     if not parameter.matrices:
-        assert parameter.shape is not None
         score = snr(spectra[parameter.name], _two_sides(parameter.shape), noise_model=noise_model)
         return replace(parameter, snr=score.snr, saturated=score.saturated, score=score)
-    matrices = tuple(_score_matrix(parameter.name, matrix, spectra, noise_model) for matrix in parameter.matrices)
-    score = median_score([_score_of(matrix) for matrix in matrices])
+    scores = [_score_matrix(parameter.name, matrix, spectra, noise_model) for matrix in parameter.matrices]
+    matrices = tuple(
+        replace(matrix, snr=score.snr, saturated=score.saturated, score=score)
+        for matrix, score in zip(parameter.matrices, scores, strict=True)
+    )
+    score = median_score(scores)
     return replace(parameter, snr=score.snr, saturated=score.saturated, score=score, matrices=matrices)
 
 
-def _score_matrix(name: str, matrix: MatrixScore, spectra: Mapping[str, Array], noise_model: NoiseModel) -> MatrixScore:
-    assert matrix.shape is not None
-    score = snr(spectra[matrix_key(name, matrix.label)], matrix.shape, noise_model=noise_model)
-    return replace(matrix, snr=score.snr, saturated=score.saturated, score=score)
-
-
-def _score_of(matrix: MatrixScore) -> Score:
-    assert matrix.score is not None
-    return matrix.score
+def _score_matrix(name: str, matrix: MatrixScore, spectra: Mapping[str, Array], noise_model: NoiseModel) -> Score:
+    return snr(spectra[matrix_key(name, matrix.label)], _two_sides(matrix.shape), noise_model=noise_model)
 
 
 def _rescore(parameter: ParameterScore, spectra: Mapping[str, Array], noise_model: NoiseModel) -> ParameterScore:
     try:
         return score_parameter(parameter, spectra, noise_model)
-    except (KeyError, ValueError, AssertionError) as error:
+    except (KeyError, ValueError) as error:
         raise ScanFileError(
             f"The spectra file has no sound spectrum of '{parameter.name}' ({error}). Scan the model again."
         ) from error
 
 
-def _two_sides(shape: tuple[int, ...]) -> tuple[int, int]:
-    if len(shape) != 2:
+def _two_sides(shape: tuple[int, ...] | None) -> tuple[int, int]:
+    if shape is None or len(shape) != 2:
         raise ValueError(f"shape {shape} is not that of one matrix")
     return shape[0], shape[1]

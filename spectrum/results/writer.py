@@ -52,7 +52,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         SpectrumError: the folder cannot be made or written to, or the disk is full; `path` is as before.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    if path.exists() and not path.is_file():
+        raise SpectrumError(f"'{path}' is no file that could be replaced. Choose another place with --out.")
+    path = path.resolve()  # the file that a link leads to is replaced, not the link
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -67,9 +70,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
 
 
-def check_writable(folder: Path) -> None:
-    """Raise SpectrumError unless files can be made in the folder: before the slow part, not after it."""
-    temporary = folder / f".{secrets.token_hex(4)}.tmp"
+def check_writable(folder: Path, name: str) -> None:
+    """Raise SpectrumError unless a file of this name can be made in the folder: before the slow part, not after it."""
+    temporary = _temporary(folder / name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary.touch()
@@ -78,6 +81,10 @@ def check_writable(folder: Path) -> None:
         raise SpectrumError(
             f"The output folder '{folder}' cannot be written to: {error.strerror}. Choose another with --out."
         ) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _flush_to_disk(path: Path) -> None:

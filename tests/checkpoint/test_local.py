@@ -1,6 +1,7 @@
 """Opening and reading checkpoints, and every fault that file names and headers can tell."""
 
 import json
+import os
 import struct
 
 import pytest
@@ -140,6 +141,11 @@ def _index_leads_out(folder):
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"w": "../../etc/passwd"}}')
 
 
+def _index_of(shard):
+    index = json.dumps({"weight_map": {"w": shard}})
+    return lambda folder: (folder / "model.safetensors.index.json").write_text(index)
+
+
 def _config_is_a_list(folder):
     write_checkpoint(folder, {"_": {"w": torch.zeros(2)}})
     (folder / "config.json").write_text("[]")
@@ -184,6 +190,10 @@ _FAULTS = {
     "overlap": (_header({"w": _entry(), "v": _entry(offsets=(4, 12))}), "ranges overlap or leave a hole"),
     "hole": (_header({"w": _entry(offsets=(4, 12))}, b"\0" * 12), "ranges overlap or leave a hole"),
     "trailing bytes": (_header({"w": _entry()}, b"\0" * 9), "was altered"),
+    "control character": (_header({"w\n": _entry()}), "a name with control characters is no parameter's"),
+    "shard of no name": (_index_of(""), "which is no file inside the folder"),
+    "shard of a long name": (_index_of("x" * 300), "lists shard 'xxx.*, which does not exist|File name too long"),
+    "a pipe for weights": (lambda folder: os.mkfifo(folder / "model.safetensors"), "has neither"),
     "no tensors": (_header({}, b""), "holds no tensors"),
 }
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import tiny_llama, write_checkpoint
 
 SPECTRUM = [sys.executable, "-m", "spectrum"]
@@ -16,7 +17,7 @@ SPECTRUM = [sys.executable, "-m", "spectrum"]
 
 def _imports_torch(*words):
     code = (
-        "import sys; from spectrum.cli import app\n"
+        "import sys; from spectrum.cli.commands import app\n"
         "try: app(sys.argv[1:], prog_name='spectrum')\n"
         "except SystemExit as left: assert not left.code, left.code\n"
         "print('torch' in sys.modules, 'transformers' in sys.modules, file=sys.stderr)"
@@ -65,6 +66,31 @@ def test_interrupted(tmp_path):
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, "", "spectrum: interrupted.\n")
     assert list(Path("snr_results").iterdir()) == []
+
+
+def test_a_locale_without_unicode(tmp_path):
+    """Names that the locale cannot show are escaped."""
+    folder = write_checkpoint(tmp_path / "mödel", {"_": {"model.layers.0.wörk.weight": torch.randn(48, 64)}})
+    environment = os.environ | {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONIOENCODING": "ascii",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    command = [*SPECTRUM, "scan", "--model", str(folder), "--names", "checkpoint"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+def test_output_that_cannot_be_written(llama, run):
+    """A full disk behind standard output is one line; a closed standard output takes everything."""
+    run("scan", "--model", llama)
+    command = f"{sys.executable} -m spectrum show snr_results/tiny-llama.json"
+    full = subprocess.run(["/bin/sh", "-c", f"{command} > /dev/full"], capture_output=True, text=True, check=False)
+    assert "Traceback" not in full.stderr
+    assert full.returncode != 0
+    closed = subprocess.run(["/bin/sh", "-c", f"{command} >&-"], capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
 
 
 def test_debug_shows_the_traceback():

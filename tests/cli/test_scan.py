@@ -111,6 +111,63 @@ def test_weights_retrained_in_place_are_scanned_again(llama, run):
     assert read_scan(Path("snr_results/tiny-llama.json")).parameters != before.parameters
 
 
+def test_an_edit_between_the_samples_is_scanned_again(tmp_path, run):
+    """A few rows of a large matrix edited, missed by every sample: the file's time tells."""
+    weight = torch.randn(1024, 1024, generator=torch.manual_seed(1))
+    folder = write_checkpoint(tmp_path / "m", {"_": {"model.layers.0.w.weight": weight}})
+    run("scan", "--model", folder)
+    snr = read_scan(Path("snr_results/m.json")).parameters[0].snr
+    weight[5:8] *= 300
+    write_checkpoint(folder, {"_": {"model.layers.0.w.weight": weight}})
+    later = Path("snr_results/m.json").stat().st_mtime_ns + 1_000_000
+    os.utime(folder / "model.safetensors", ns=(later, later))
+    _, _, err = run("scan", "--model", folder)
+    assert "is replaced: files of the checkpoint were written after it." in err
+    assert read_scan(Path("snr_results/m.json")).parameters[0].snr < snr / 2
+
+
+def test_experts_stacked_in_groups(tmp_path, run):
+    """Two groups of two stacked experts: four matrices, each with a key of its own."""
+    stack = torch.randn(2, 2, 40, 64, generator=torch.manual_seed(2))
+    tensors = {f"model.layers.0.mlp.experts.{group}.w1.weight": stack[group].clone() for group in (0, 1)}
+    assert run("scan", "--model", write_checkpoint(tmp_path / "m", {"_": tensors}))[0] == 0
+    (item,) = read_scan(Path("snr_results/m.json")).parameters
+    expected = [reference_score(matrix.double().numpy())[0] for matrix in stack.reshape(4, 40, 64)]
+    assert [matrix.label for matrix in item.matrices] == ["0.0", "0.1", "1.0", "1.1"]
+    assert [matrix.snr for matrix in item.matrices] == pytest.approx(expected, rel=CONTRACT)
+
+
+@pytest.mark.parametrize("name", ["layers.0.a*b", "layers.0.*", "a*.0.b", "layers." + "7" * 5000 + ".w", "#", "0"])
+def test_odd_names(tmp_path, run, name):
+    """Scored under their names, or refused in a line; never a traceback."""
+    tensors = {"model.layers.0.w.weight": torch.randn(48, 64, generator=torch.manual_seed(1))}
+    tensors[name] = torch.randn(48, 64, generator=torch.manual_seed(2))
+    code, _, err = run("scan", "--model", write_checkpoint(tmp_path / "m", {"_": tensors}), "--embeddings", "freeze")
+    assert (code, "would miss" in err) in ((0, False), (1, True))
+
+
+@pytest.mark.parametrize("factor", [1e-310, 1e306])
+def test_weights_at_the_ends_of_float64(tmp_path, run, factor):
+    """Too small or too large to be scored: the parameter is named, no infinity is written."""
+    weight = torch.randn(48, 64, generator=torch.manual_seed(1), dtype=torch.float64) * factor
+    code, _, err = run("scan", "--model", write_checkpoint(tmp_path / "m", {"_": {"model.layers.0.w.weight": weight}}))
+    assert code in (0, 1)
+    assert code == 0 or "'model.layers.0.w.weight' of 'm' cannot be scored" in err
+
+
+def test_folder_names(tmp_path, run):
+    """Not ASCII, no UTF-8, control characters; and one too long for the files that would be named after it."""
+    tensors = {"model.layers.0.w.weight": torch.randn(48, 64, generator=torch.manual_seed(1))}
+    for name in ("mödel 模型", os.fsdecode(b"caf\xe9"), "new\nline\x1b[31m", "-" * 8):
+        code, out, err = run("scan", "--model", write_checkpoint(tmp_path / name, {"_": tensors}))
+        assert code == 0, (name, err)
+        assert "\x1b" not in out + err
+    before = set(Path("snr_results").iterdir())
+    code, _, err = run("scan", "--model", write_checkpoint(tmp_path / ("n" * 245), {"_": tensors}))
+    assert (code, "cannot be written to: File name too long" in err) == (1, True)
+    assert set(Path("snr_results").iterdir()) == before
+
+
 def test_narrower_request_uses_the_wider_scan(llama, run):
     """--modules on a stored scan narrows the selection and keeps the file; a wider one scans again."""
     run("scan", "--model", llama)
@@ -123,13 +180,15 @@ def test_narrower_request_uses_the_wider_scan(llama, run):
 
 
 def test_other_noise_model_needs_no_decomposition(llama, run):
-    """It is computed from the stored spectra, and equals a scan made under it."""
+    """It is computed from the stored spectra, equals a scan made under it, and leaves the stored scan as it is."""
     run("scan", "--model", llama)
+    before = Path("snr_results/tiny-llama.json").read_bytes()
     assert _is_reused(run, "--model", llama, "--noise-model", "mp")
     run("scan", "--model", llama, "--noise-model", "mp", "--out", "fresh")
-    stored = read_scan(Path("snr_results/tiny-llama.json"))
-    assert stored == read_scan(Path("fresh/tiny-llama.json"))
-    assert stored.settings.noise_model == "mp"
+    name = "tiny-llama.top25.yaml"
+    assert Path("snr_results", name).read_text() == Path("fresh", name).read_text()
+    assert "(noise model mp)" in Path("fresh", name).read_text()
+    assert Path("snr_results/tiny-llama.json").read_bytes() == before
 
 
 def test_other_precision_or_version_is_scanned_again(llama, run):

@@ -50,6 +50,9 @@ def test_select_options(scanned, run):
         (["select"], 2, "Missing argument"),
         (["show", SCAN, "--heatmap", "--json"], 2, "give --heatmap or --json, not both"),
         (["import", SCAN], 1, "is a scan file of this program already"),
+        (["select", SCAN, "--out", SCAN], 2, "is the scan itself"),
+        (["select", SCAN, "--out", "/dev/null"], 1, "'/dev/null' is no file that could be replaced"),
+        (["select", "x" * 300], 1, "cannot be read: File name too long"),
         (["selct", SCAN], 2, "No such command 'selct'"),
     ],
 )
@@ -127,6 +130,31 @@ def test_import(published, run):
     assert (code, len(yaml.safe_load(out)["unfrozen_parameters"])) == (0, 56)
     assert "lists no embedding and no head" in err
     assert run("show", "snr_results/meta-llama--Meta-Llama-3-8B.json", "--heatmap")[0] == 0
+
+
+def test_import_does_not_replace_a_scan(scanned, run, tmp_path):
+    """An older file of the same model's name."""
+    (tmp_path / "snr_results_tiny-llama.json").write_text('{"a.0.q": {"snr": 1, "type": "q"}}')
+    code, _, err = run("import", "snr_results_tiny-llama.json")
+    assert (code, "is a scan that was made here; choose another folder with --out." in err) == (1, True)
+
+
+def test_an_altered_scan_of_a_saturated_zero(scanned, run):
+    """Fields that contradict each other in a way the reader cannot see do not end in a traceback."""
+    scan = json.loads(Path(SCAN).read_text())
+    for entry in scan["parameters"].values():
+        entry |= {"snr": None, "saturated": True, "ratio": None, "sigma_max": 0}
+    Path(SCAN).write_text(json.dumps(scan))
+    assert run("select", SCAN)[0] == 0
+
+
+def test_a_link_stays_a_link(scanned, run):
+    """--out through a symbolic link replaces the file it leads to."""
+    Path("real.yaml").touch()
+    Path("link.yaml").symlink_to("real.yaml")
+    assert run("select", SCAN, "--out", "link.yaml")[0] == 0
+    assert Path("link.yaml").is_symlink()
+    assert Path("real.yaml").read_text().startswith("# Spectrum")
 
 
 def test_import_of_the_empty_file(published, run):

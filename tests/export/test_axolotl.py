@@ -110,7 +110,7 @@ def test_any_name_is_matched_exactly(name):
     assert _trained_by_axolotl(text, [name, *decoys]) == {name}
 
 
-@pytest.mark.parametrize("name", ["l.0.a\nb", "l.0.a\x00", "l.0.\x85b", "l.0.\u2028b"])
+@pytest.mark.parametrize("name", ["l.0.a\nb", "l.0.a\x00", "l.0.\x85b", "l.0.\u2028b", "l.0.\ufffe", "l.0.\ud800"])
 def test_control_characters_are_refused(name):
     """They could smuggle a second line into the YAML."""
     scan = _scan([_entry(name, 1.0)])

@@ -98,10 +98,11 @@ def test_per_expert_tensors_are_one_parameter():
 
 
 def test_experts_of_different_shape_are_not_grouped():
-    """One projection with two shapes cannot be one stack: each expert stands alone."""
+    """One projection with two shapes cannot be one stack: each expert stands alone, in one module type."""
     names = [f"model.layers.0.mlp.experts.{expert}.w1.weight" for expert in range(2)]
     parameters, _ = identity_parameters(_tensors(**{names[0]: (64, 32), names[1]: (64, 48)}))
     assert [item.name for item in parameters] == names
+    assert {item.module_type for item in parameters} == {"model.layers.*.mlp.experts.*.w1"}
 
 
 def test_what_is_no_parameter():
