@@ -1,6 +1,7 @@
 """The structure: a module imports only what stands before it in the pipeline; proved from the syntax tree."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,15 @@ ROOT = Path(spectrum.__file__).parent
 
 # In the order of DESIGN.md's pipeline. A module may import from its own stage and from earlier ones.
 STAGES = [
-    "errors", "checkpoint", "naming", "singular", "snr", "scan", "results", "selection", "export", "report", "demo",
-    "cli",
+    "errors", "checkpoint", "naming", "accuracy", "gram", "singular", "snr", "prefetch", "distributed", "scan",
+    "results", "selection", "export", "report", "demo", "cli",
 ]  # fmt: skip
 # And what looks like a later stage but stands beside the line, using what is above it only.
 ENTRY_POINTS = {"__init__", "__main__"}
 
 # Who may import what is expensive or has one home.
 HOMES = {
-    "torch": {"checkpoint", "naming", "singular", "scan", "demo", "results"},
+    "torch": {"checkpoint", "naming", "gram", "singular", "distributed", "scan", "demo", "results"},
     "transformers": {"naming"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
@@ -72,10 +73,10 @@ def test_libraries_have_their_homes(library):
     assert users <= HOMES[library]
 
 
-def test_torch_linalg_has_one_caller():
-    """singular.py alone decomposes."""
-    callers = {stage for stage, path in _modules() if "linalg" in path.read_text()}
-    assert callers <= {"singular", "demo"}  # the demo plants directions by NumPy's qr
+def test_decompositions_have_one_caller():
+    """singular.py alone calls those of torch.linalg."""
+    calls = re.compile(r"torch\.linalg\.(?!vector_norm)|torch\.(svd|qr|symeig)\b")
+    assert {stage for stage, path in _modules() if calls.search(path.read_text())} == {"singular"}
 
 
 def test_click_is_never_imported():

@@ -16,6 +16,7 @@ from spectrum.errors import SpectrumError, one_line
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 INTERRUPTED = 130
+INTERRUPTION = "interrupted. A scan carries on where it stopped when the same command is run again."
 
 
 class SpectrumGroup(TyperGroup):
@@ -57,7 +58,7 @@ class SpectrumGroup(TyperGroup):
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         if code == INTERRUPTED:
-            fail("interrupted.", INTERRUPTED)
+            fail(INTERRUPTION, INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -4,12 +4,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from spectrum.errors import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+Advance: TypeAlias = Callable[[float, int], None]
 
 PIPE_WIDTH = 10_000  # rich would wrap a pipe's lines at 80 columns
 LOG_SECONDS = 30
@@ -42,13 +44,13 @@ def show(renderable: "RenderableType") -> None:
 
 
 @contextmanager
-def progress(total: float, count: int, *, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """Progress over work of known total cost; the yielded function is told the cost of each matrix done.
+def progress(total: float, count: int, *, quiet: bool) -> Iterator[Advance]:
+    """Progress over work of known total cost; the yielded function is told the cost and number of matrices done.
 
     A bar with the time left where stderr is a terminal, else a line every 30 seconds.
     """
     if quiet:
-        yield lambda _: None
+        yield lambda _cost, _count: None
     elif sys.stderr.isatty():
         with _bar(total, count) as advance:
             yield advance
@@ -57,31 +59,31 @@ def progress(total: float, count: int, *, quiet: bool) -> Iterator[Callable[[flo
 
 
 @contextmanager
-def _bar(total: float, count: int) -> Iterator[Callable[[float], None]]:
+def _bar(total: float, count: int) -> Iterator[Advance]:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    matrices = TextColumn(f"{{task.fields[done]}} of {count} matrices")
-    columns = (BarColumn(), TaskProgressColumn(), matrices, TimeRemainingColumn(elapsed_when_finished=True))
+    counter = TextColumn(f"{{task.fields[done]}} of {count} matrices")
+    columns = (BarColumn(), TaskProgressColumn(), counter, TimeRemainingColumn(elapsed_when_finished=True))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total, done=0)
         done = 0
 
-        def advance(cost: float) -> None:
+        def advance(cost: float, matrices: int) -> None:
             nonlocal done
-            done += 1
+            done += matrices
             bar.update(task, advance=cost, done=done)
 
         yield advance
 
 
-def _log_lines(total: float, count: int) -> Callable[[float], None]:
+def _log_lines(total: float, count: int) -> Advance:
     start = last = monotonic()
     done, spent = 0, 0.0
 
-    def advance(cost: float) -> None:
+    def advance(cost: float, matrices: int) -> None:
         nonlocal last, done, spent
-        done, spent, now = done + 1, spent + cost, monotonic()
+        done, spent, now = done + matrices, spent + cost, monotonic()
         if now - last >= LOG_SECONDS:
             last = now
             left = (now - start) * (total - spent) / spent

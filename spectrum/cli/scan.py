@@ -22,13 +22,13 @@ from spectrum.cli.options import (
     known_device,
 )
 from spectrum.cli.output import hint, progress, show, warn
+from spectrum.distributed import Team, team
 from spectrum.errors import ScanFileError
 from spectrum.results import (
     Scan,
     Settings,
     check_writable,
     file_stem,
-    matrix_key,
     read_scan,
     read_spectra,
     replace_file,
@@ -36,7 +36,8 @@ from spectrum.results import (
     write_scan,
     write_spectra,
 )
-from spectrum.results.build import Plan, adopt, narrow, plan_scan, run_scan, why_not_reusable, with_device
+from spectrum.results.build import Plan, adopt, narrow, plan_scan, run_scan, total_cost, why_not_reusable, with_device
+from spectrum.results.partial import PartialScan
 from spectrum.selection import Selection, select_top
 
 
@@ -99,14 +100,15 @@ def scan(
         model_class=model_class,
         experts=experts,
     )
-    with open_checkpoint(_path(model, demo=demo)) as checkpoint:
+    with team() as ranks, open_checkpoint(_path(model, demo=demo)) as checkpoint:
+        quiet = quiet or not ranks.leads
         plan = plan_scan(checkpoint, settings)
         for note in plan.notes:
-            hint(f"note: {note}", quiet=quiet and plan.model.name_mapping == "exact")
-        check_writable(out, _spectra_file(out / file_stem(checkpoint.id)).name)
+            hint(f"note: {note}", quiet=quiet and (plan.model.name_mapping == "exact" or not ranks.leads))
         stem = out / file_stem(checkpoint.id)
-        stored = None if rescan else _stored(checkpoint, stem, plan, quiet=quiet)
-        result = stored or _scan(checkpoint, plan, stem, quiet=quiet)
+        result = _obtain(checkpoint, plan, stem, ranks, rescan=rescan, quiet=quiet)
+    if result is None:  # the rank that leads writes and prints
+        return
     chosen = narrow(result, [item.name for item in plan.scored])
     selection = select_top(chosen, top, embeddings=embeddings.value, norms=norms.value)
     _report(selection, chosen, stem.with_name(f"{stem.name}.top{top:g}.{ENDINGS[format]}"), format, quiet=quiet)
@@ -120,6 +122,20 @@ def _path(model: str | None, *, demo: bool) -> Path:
     from spectrum.demo import demo_checkpoint  # noqa: PLC0415
 
     return demo_checkpoint()
+
+
+def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, rescan: bool, quiet: bool) -> Scan | None:
+    """The stored scan where it fits, else a new one; None on the ranks that do not lead."""
+    stored = None
+    if ranks.leads:
+        check_writable(stem.parent, _spectra_file(stem).name)
+        stored = None if rescan else _stored(checkpoint, stem, plan, quiet=quiet)
+    if ranks.gather(stored is not None)[0]:
+        return stored
+    if ranks.leads:
+        return _scan(checkpoint, plan, stem, ranks, quiet=quiet)
+    run_scan(checkpoint, plan, team=ranks)
+    return None
 
 
 def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
@@ -147,20 +163,23 @@ def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> S
     return None
 
 
-def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, *, quiet: bool) -> Scan:
-    plan = with_device(plan)
-    hint(f"Scanning {plan.matrix_count} matrices of {len(plan.scored)} parameters of '{plan.model.id}'.", quiet=quiet)
-    costs = {
-        matrix_key(parameter.name, matrix.label): float(min(matrix.shape) * matrix.shape[0] * matrix.shape[1])
-        for parameter in plan.scored
-        for matrix in parameter.matrices
-    }
-    with progress(sum(costs.values()), len(costs), quiet=quiet) as advance:
-        result, spectra = run_scan(checkpoint, plan, on_matrix=lambda key: advance(costs[key]))
-    assert plan.model.fingerprint is not None
-    # The scan file last: where it stands, its spectra stand beside it.
-    write_spectra(spectra, _spectra_file(stem), fingerprint=plan.model.fingerprint)
-    write_scan(result, _scan_file(stem))
+def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet: bool) -> Scan:
+    plan = with_device(plan, team=ranks)
+    together = f" on {ranks.size} ranks" if ranks.size > 1 else ""
+    what = f"{plan.matrix_count} matrices of {len(plan.scored)} parameters of '{plan.model.id}'"
+    hint(f"Scanning {what}{together}.", quiet=quiet)
+    with PartialScan(_partial_file(stem), plan.model, plan.settings) as partial:
+        if partial.set_aside:
+            warn(f"'{partial.path}' belongs to another scan (weights, names or settings); now '{partial.set_aside}'.")
+        if partial.done:
+            hint(f"Carrying on: {len(partial.done)} matrices were finished before.", quiet=quiet)
+        with progress(total_cost(checkpoint, plan), plan.matrix_count, quiet=quiet) as advance:
+            result, spectra = run_scan(checkpoint, plan, team=ranks, partial=partial, on_done=advance)
+        assert plan.model.fingerprint is not None
+        # The scan file last: where it stands, its spectra stand beside it.
+        write_spectra(spectra, _spectra_file(stem), fingerprint=plan.model.fingerprint)
+        write_scan(result, _scan_file(stem))
+        partial.remove()
     hint(f"Wrote '{_scan_file(stem)}' and '{_spectra_file(stem)}'.", quiet=quiet)
     return result
 
@@ -188,3 +207,7 @@ def _scan_file(stem: Path) -> Path:
 
 def _spectra_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}.spectra.safetensors")
+
+
+def _partial_file(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}.partial.jsonl")

@@ -4,9 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 from spectrum import __version__
 from spectrum.checkpoint import Checkpoint, fingerprint
+from spectrum.distributed import ALONE, Team, rounds
 from spectrum.errors import CheckpointError
 from spectrum.naming import (
     RANKED,
@@ -18,10 +21,16 @@ from spectrum.naming import (
     sample_experts,
     split_by_scope,
 )
+from spectrum.results.partial import PartialScan
 from spectrum.results.scan import MatrixScore, Model, ParameterScore, Scan, Settings, Unscored
 from spectrum.results.spectra import matrix_key, score_parameter
 from spectrum.snr import Array
 
+if TYPE_CHECKING:
+    from spectrum.scan import Decomposed, Task
+
+# Cost under which no round of several ranks ends: about half a second of two CPU cores.
+ROUND_COST = 2e11
 COMPARED_NUMBERS = 2**22  # at a time
 
 
@@ -105,45 +114,76 @@ def plan_scan(checkpoint: Checkpoint, settings: Settings) -> Plan:
 
 
 def run_scan(
-    checkpoint: Checkpoint, plan: Plan, *, on_matrix: Callable[[str], None] = lambda _: None
+    checkpoint: Checkpoint,
+    plan: Plan,
+    *,
+    team: Team = ALONE,
+    partial: PartialScan | None = None,
+    on_done: Callable[[float, int], None] = lambda _cost, _count: None,
 ) -> tuple[Scan, dict[str, Array]]:
     """Decompose and score everything planned.
 
     Args:
         checkpoint: that the plan was made from.
-        plan: what to do; its device and precision may be 'auto'.
-        on_matrix: called with the key of each matrix when it is done.
+        plan: what to do; its device may be 'auto'.
+        team: the processes among which the matrices are split; each calls this with the same plan.
+        partial: where finished matrices are kept, and taken from; of the rank that leads, or None.
+        on_done: called with the cost and the number of matrices that are done since it was called last.
 
     Returns:
         The scan, and matrix key -> (p,) float64 spectrum, descending.
 
     Raises:
         CheckpointError: a weight that is not finite; a checkpoint that changed since it was opened.
+        SpectrumError: another rank has ended; the partial file cannot be written to.
+    """
+    from spectrum import scan  # noqa: PLC0415  it imports torch
+
+    plan = with_device(plan, team=team)
+    spectra = dict(partial.done) if partial else {}
+    redone = dict(partial.redone) if partial else {}
+    known = team.gather(frozenset(spectra))[0]
+    tasks = scan.plan_tasks(checkpoint, plan.scored)
+    before = [task.cost for task in tasks if _key(task) in known]
+    on_done(sum(before), len(before))
+    tasks = [task for task in tasks if _key(task) not in known]
+    schedule = rounds([task.cost for task in tasks], team.size, smallest=ROUND_COST if team.size > 1 else 0)
+    mine = [tasks[index] for each in schedule for index in each[team.rank]]
+    done = scan.decompose(checkpoint, mine, precision=plan.settings.precision, device=plan.settings.device or "cpu")
+    for each in schedule:
+        own = [_finished(entry) for entry in islice(done, len(each[team.rank]))]
+        for key, cost, values, path in chain.from_iterable(team.gather(own)):
+            spectra[key] = values
+            if path:
+                redone[key] = path
+            if partial:
+                partial.append(key, values, redone=path)
+            on_done(cost, 1)
+    scores = tuple(_score(item, plan, spectra, redone) for item in plan.scored) if team.leads else ()
+    wanted = {matrix_key(item.name, matrix.label) for item in plan.scored for matrix in item.matrices}
+    result = Scan(plan.model, plan.settings, scores, plan.unscored, plan.skipped)
+    return result, {key: values for key, values in spectra.items() if key in wanted}
+
+
+def total_cost(checkpoint: Checkpoint, plan: Plan) -> float:
+    """Sum of what `on_done` of `run_scan` is told."""
+    from spectrum import scan  # noqa: PLC0415  it imports torch
+
+    return sum(task.cost for task in scan.plan_tasks(checkpoint, plan.scored))
+
+
+def with_device(plan: Plan, *, team: Team = ALONE) -> Plan:
+    """The plan with the device it will run on in place of 'auto', and the versions that will do it.
+
+    Raises:
+        CheckpointError: this machine has no such device.
     """
     import torch  # noqa: PLC0415  what plans and reads scans must not wait for it
 
     from spectrum import scan  # noqa: PLC0415
 
-    spectra = {}
-    plan = with_device(plan)
-    settings = replace(plan.settings, tool=__version__, torch=torch.__version__)
-    for done in scan.decompose(checkpoint, plan.scored, precision=settings.precision, device=settings.device or "cpu"):
-        key = matrix_key(done.parameter.name, done.matrix.label)
-        spectra[key] = done.spectrum
-        on_matrix(key)
-    scores = tuple(_score(item, plan, spectra) for item in plan.scored)
-    return Scan(plan.model, settings, scores, plan.unscored, plan.skipped), spectra
-
-
-def with_device(plan: Plan) -> Plan:
-    """The plan with the device it will run on in place of 'auto'.
-
-    Raises:
-        CheckpointError: this machine has no such device.
-    """
-    from spectrum import scan  # noqa: PLC0415  it imports torch
-
-    return replace(plan, settings=replace(plan.settings, device=scan.choose_device(plan.settings.device or "auto")))
+    device = scan.choose_device(plan.settings.device or "auto", local_rank=team.local_rank)
+    return replace(plan, settings=replace(plan.settings, device=device, tool=__version__, torch=torch.__version__))
 
 
 def why_not_reusable(stored: Scan, plan: Plan) -> str | None:
@@ -200,9 +240,20 @@ def narrow(scan: Scan, names: Collection[str]) -> Scan:
     return replace(scan, parameters=kept, unscored=tuple(sorted(others, key=lambda item: natural_key(item.name))))
 
 
-def _score(parameter: Parameter, plan: Plan, spectra: Mapping[str, Array]) -> ParameterScore:
+def _key(task: "Task") -> str:
+    return matrix_key(task.parameter.name, task.matrix.label)
+
+
+def _finished(entry: "Decomposed") -> tuple[str, float, Array, str | None]:
+    """Key, cost, spectrum, and the path taken where it was not the fast one."""
+    path = entry.spectrum.path
+    return _key(entry.task), entry.task.cost, entry.spectrum.values, None if path == "gram" else path
+
+
+def _score(parameter: Parameter, plan: Plan, spectra: Mapping[str, Array], redone: Mapping[str, str]) -> ParameterScore:
+    blank = _blank(parameter, plan.formats[parameter.name], redone)
     try:
-        return score_parameter(_blank(parameter, plan.formats[parameter.name]), spectra, plan.settings.noise_model)
+        return score_parameter(blank, spectra, plan.settings.noise_model)
     except ValueError as error:
         raise CheckpointError(
             f"'{parameter.name}' of '{plan.model.id}' cannot be scored: {error}. Leave its module out with --exclude."
@@ -226,10 +277,17 @@ def _format(checkpoint: Checkpoint, parameter: Parameter) -> str:
     return tensor.stored_as or tensor.dtype
 
 
-def _blank(parameter: Parameter, dtype: str) -> ParameterScore:
+def _blank(parameter: Parameter, dtype: str, redone: Mapping[str, str]) -> ParameterScore:
     """The parameter as it stands in a scan, before it has a score."""
     matrices = tuple(
-        MatrixScore(matrix.label, matrix.shape, None, saturated=False, score=None)
+        MatrixScore(
+            matrix.label,
+            matrix.shape,
+            None,
+            saturated=False,
+            score=None,
+            redone=redone.get(matrix_key(parameter.name, matrix.label)),
+        )
         for matrix in parameter.matrices
         if matrix.label
     )
@@ -245,4 +303,5 @@ def _blank(parameter: Parameter, dtype: str) -> ParameterScore:
         score=None,
         tensors=parameter.tensors,
         matrices=matrices,
+        redone=redone.get(parameter.name),
     )

@@ -201,12 +201,17 @@ def _parameter(name: str, field: _Field) -> ParameterScore:
         matrices=tuple(_matrix(label, entry) for label, entry in field.get("matrices").natural_items())
         if field.has("matrices")
         else (),
+        redone=_redone(field),
     )
 
 
 def _matrix(label: str, field: _Field) -> MatrixScore:
     snr, saturated, score = _score(field)
-    return MatrixScore(label, field.get("shape").optional(_matrix_shape), snr, saturated, score)
+    return MatrixScore(label, field.get("shape").optional(_matrix_shape), snr, saturated, score, _redone(field))
+
+
+def _redone(field: _Field) -> str | None:
+    return field.get("redone").text() if field.has("redone") else None
 
 
 def _score(field: _Field) -> tuple[float | None, bool, Score | None]:

@@ -82,6 +82,7 @@ class MatrixScore:
         snr: None where saturated.
         saturated: nothing lies below the threshold.
         score: everything else; None where an imported file does not tell.
+        redone: how it was decomposed where float32 was not enough; None where it was.
     """
 
     label: str
@@ -89,6 +90,7 @@ class MatrixScore:
     snr: float | None
     saturated: bool
     score: Score | None
+    redone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class ParameterScore:
         score: everything else; None where an imported file does not tell.
         tensors: of the checkpoint.
         matrices: per-matrix scores; empty where it is one plain matrix.
+        redone: how it was decomposed where float32 was not enough; None where it was, or where there are several.
     """
 
     name: str
@@ -120,6 +123,7 @@ class ParameterScore:
     score: Score | None
     tensors: tuple[str, ...] = ()
     matrices: tuple[MatrixScore, ...] = ()
+    redone: str | None = None
 
 
 @dataclass(frozen=True)

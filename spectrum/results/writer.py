@@ -112,6 +112,8 @@ def _parameter_to_json(parameter: ParameterScore) -> dict[str, Any]:
 
 def _score_to_json(scored: ParameterScore | MatrixScore) -> dict[str, Any]:
     entry: dict[str, Any] = {"snr": scored.snr, "saturated": scored.saturated}
+    if scored.redone:
+        entry["redone"] = scored.redone
     return entry | _facts(scored.score) if scored.score else entry
 
 

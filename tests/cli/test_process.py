@@ -52,20 +52,28 @@ def test_broken_pipe(llama, run):
 
 
 def test_interrupted(tmp_path):
-    """Ctrl-C during a scan: one line, exit 130, nothing half-written."""
-    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=4000)})
+    """Ctrl-C during a scan: one line, exit 130, and the same command carries on where it stopped."""
+    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=1000)})
     process = subprocess.Popen(
         [*SPECTRUM, "scan", "--model", str(folder)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     line = ""
-    while not line.startswith("Scanning 28000 matrices"):
+    while not line.startswith("Scanning 7000 matrices"):
         line = process.stderr.readline()
         assert line
-    time.sleep(0.5)
+    partial = Path("snr_results/large.partial.jsonl")
+    while not partial.exists() or partial.stat().st_size < 50_000:
+        time.sleep(0.01)
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (130, "", "spectrum: interrupted.\n")
-    assert list(Path("snr_results").iterdir()) == []
+    again = "A scan carries on where it stopped when the same command is run again."
+    assert (process.returncode, out, err) == (130, "", f"spectrum: interrupted. {again}\n")
+    assert [path.name for path in Path("snr_results").iterdir()] == ["large.partial.jsonl"]
+    finished = len(Path("snr_results/large.partial.jsonl").read_bytes().splitlines()) - 1
+    resumed = subprocess.run([*SPECTRUM, "scan", "--model", str(folder)], capture_output=True, text=True, check=True)
+    assert f"Carrying on: {finished} matrices were finished before." in resumed.stderr
+    assert not Path("snr_results/large.partial.jsonl").exists()
 
 
 def test_a_locale_without_unicode(tmp_path):
