@@ -8,7 +8,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LARGEST_AHEAD_BYTES = 256 * 2**20  # a larger read waits until the one before it is used up, or both would be in memory
+# A larger read waits until the one before it is used up, or both would be in memory: two down projections of an 8B
+# model are 235 MB. A tall matrix comes in slices of 16 MiB.
+LARGEST_AHEAD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)

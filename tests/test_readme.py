@@ -55,3 +55,14 @@ def test_versions_are_exact(path):
     pins = [line for line in lines if line and not line.startswith("#")]
     assert "torch==2.13.0" in pins
     assert all(re.fullmatch(r"[\w-]+==[\w.]+(; python_version [<>=]+ \"[\d.]+\")?", pin) for pin in pins)
+
+
+def test_demo_output_is_as_printed():
+    """The table and the beginning of the YAML in the README are what the demo gives."""
+    command = [sys.executable, "-m", "spectrum", "scan", "--demo", "--top", "25"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout in README
+    (printed,) = re.findall(r"```yaml\n(# Spectrum.*?)```", README, flags=re.DOTALL)
+    written = Path("snr_results/spectrum-demo.top25.yaml").read_text()
+    version = re.compile(r"transformers [\d.]+")
+    assert version.sub("", written).startswith(version.sub("", printed))
