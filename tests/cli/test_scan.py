@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,94 @@ def test_spectra_are_those_of_numpy(llama, run):
     weight = next(w for shard in llama.glob("*.safetensors") for n, w in load_file(shard).items() if n == name)
     sigma = np.linalg.svd(weight.double().numpy(), compute_uv=False)
     np.testing.assert_allclose(spectra[name], sigma, rtol=CONTRACT)
+
+
+@pytest.fixture
+def mixtral(tmp_path):
+    """A tiny Mixtral of 12 experts, saved by transformers with its experts apart, as the Hub has them."""
+    import transformers
+
+    config = transformers.MixtralConfig(
+        vocab_size=96, hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=12, num_experts_per_tok=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own
+        transformers.MixtralForCausalLM(config).save_pretrained(tmp_path / "moe")
+    return tmp_path / "moe"
+
+
+def test_experts_under_their_runtime_names(mixtral, run):
+    """The file holds 12 experts apart; the trainer sees two parameters a layer, each the median of its matrices."""
+    assert run("scan", "--model", mixtral, "--top", "50")[0] == 0
+    weights = load_file(mixtral / "model.safetensors")
+    scan = read_scan(Path("snr_results/moe.json"))
+    assert (scan.model.name_mapping, scan.model.model_class) == ("exact", "MixtralForCausalLM")
+    by_name = {item.name: item for item in scan.parameters}
+    fused = by_name["model.layers.1.mlp.experts.gate_up_proj"]
+    stored = {"gate_proj": "w1", "up_proj": "w3"}
+    expected = {
+        f"{expert}.{part}": reference_score(
+            weights[f"model.layers.1.block_sparse_moe.experts.{expert}.{name}.weight"].double().numpy()
+        )[0]
+        for expert in range(12) for part, name in stored.items()
+    }  # fmt: skip
+    assert {matrix.label: matrix.snr for matrix in fused.matrices} == pytest.approx(expected, rel=CONTRACT)
+    assert fused.snr == pytest.approx(np.median(list(expected.values())), rel=CONTRACT)
+    patterns = yaml.safe_load(Path("snr_results/moe.top50.yaml").read_text())["unfrozen_parameters"]
+    assert sum("mlp.experts.gate_up_proj$" in line for line in patterns) == 1
+
+
+def test_a_sample_of_experts(mixtral, run):
+    """--experts 3: whole experts, the same ones for both projections, recorded; the whole scan is no stand-in."""
+    run("scan", "--model", mixtral)
+    _, _, err = run("scan", "--model", mixtral, "--experts", "3")
+    assert "or has other experts of them" in err
+    scan = read_scan(Path("snr_results/moe.json"))
+    assert scan.settings.experts == 3
+    numbers = {
+        item.name: {matrix.label.partition(".")[0] for matrix in item.matrices}
+        for item in scan.parameters if item.kind == "experts" and item.layer == 0
+    }  # fmt: skip
+    assert len(numbers) == 2
+    assert {len(drawn) for drawn in numbers.values()} == {3}
+    assert len({frozenset(drawn) for drawn in numbers.values()}) == 1
+
+
+def test_names_of_the_checkpoint_on_request(mixtral, run):
+    """--names checkpoint: one pattern per layer and projection, and a warning that transformers 5 has none of them."""
+    _, _, err = run("scan", "--model", mixtral, "--names", "checkpoint")
+    assert "are those of transformers 4" in err
+    patterns = yaml.safe_load(Path("snr_results/moe.top25.yaml").read_text())["unfrozen_parameters"]
+    assert any(line.endswith("block_sparse_moe.experts.[0-9]+.w1.weight$") for line in patterns)
+
+
+def test_an_fp8_release_scores_as_its_weights(tmp_path, run):
+    """Weights in FP8 with a scale per tensor score as the same numbers in float32; the scan records the format."""
+    tensors, plain = tiny_llama(layers=2), {}
+    for name, weight in list(tensors.items()):
+        if weight.ndim == 2 and "layers" in name:
+            tensors[name] = (weight.float() * 20).to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale"] = torch.tensor([0.05])
+            plain[name] = tensors[name].float() * torch.tensor(0.05)
+    config = llama_config(2)
+    folder = write_checkpoint(tmp_path / "fp8", {"_": tensors}, config=config)
+    assert run("scan", "--model", folder)[0] == 0
+    for item in read_scan(Path("snr_results/fp8.json")).parameters:
+        assert item.dtype == "F8_E4M3"
+        assert item.snr == pytest.approx(reference_score(plain[item.name].double().numpy())[0], rel=CONTRACT)
+
+
+def test_a_gptq_release_is_refused(tmp_path, run):
+    """By name, with what to scan instead."""
+    tensors = {
+        f"model.layers.0.q.{part}": torch.zeros(8, 8, dtype=torch.int32) for part in ("qweight", "qzeros", "g_idx")
+    }
+    code, _, err = run("scan", "--model", write_checkpoint(tmp_path / "m", {"_": tensors}))
+    assert (code, err.count("\n")) == (1, 1)
+    assert "holds GPTQ weights" in err
+    assert "Scan the unquantised base model instead." in err
 
 
 def _nan(tensors):
