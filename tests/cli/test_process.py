@@ -51,11 +51,21 @@ def test_broken_pipe(llama, run):
     assert (done.stdout, done.stderr) == ("{\n", "")
 
 
+def _mind_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted(tmp_path):
     """Ctrl-C during a scan: one line, exit 130, and the same command carries on where it stopped."""
     folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=1000)})
+    # A job in the background, as a CI may start it, ignores Ctrl-C from birth: here it must not.
+    command = [*SPECTRUM, "scan", "--model", str(folder)]
     process = subprocess.Popen(
-        [*SPECTRUM, "scan", "--model", str(folder)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=_mind_interrupts,  # noqa: PLW1509
     )
     line = ""
     while not line.startswith("Scanning 7000 matrices"):

@@ -741,7 +741,7 @@ def test_no_config(tmp_path):
     naming = name_parameters(checkpoint.tensors, None, same=checkpoint.same)
     assert (naming.name_mapping, naming.model_class, naming.transformers) == ("identity", None, None)
     assert naming.notes[0].startswith(
-        "Config.json is missing or names no model type. The names are those of the checkpoint"
+        "There is no config.json that names a model type. The names are those of the checkpoint"
     )
 
 
