@@ -4,14 +4,17 @@ import math
 import multiprocessing
 import resource
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
 
+from spectrum.errors import SpectrumError
 from spectrum.singular import Spectrum, batch_singular_values
 from spectrum.snr import Array, snr
 
@@ -141,8 +144,14 @@ def peak_bytes(shape: Shape, dtype: torch.dtype, device: str) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         batch_singular_values(matrices, device=device)
         return int(torch.cuda.max_memory_allocated(device))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_of_process, (shape, dtype))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_peak_of_process, shape, dtype).result()
+        except BrokenProcessPool as error:
+            raise SpectrumError(
+                f"The process that measures the memory of {shape.rows} x {shape.cols} was killed, probably for want "
+                "of memory. Close other programs, or measure a smaller model with --like."
+            ) from error
 
 
 def _peak_of_process(shape: Shape, dtype: torch.dtype) -> int:
@@ -151,8 +160,11 @@ def _peak_of_process(shape: Shape, dtype: torch.dtype) -> int:
     for row in range(0, shape.rows, 512):  # in parts, or making the matrix would take more than decomposing it
         matrix[row : row + 512] = 0.02 * torch.randn(min(512, shape.rows - row), shape.cols)
     batch_singular_values([matrix])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # kibibytes everywhere else
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux hands ru_maxrss down from the process that started this one
+        (peak,) = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(peak) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _matrices(shape: Shape, count: int, dtype: torch.dtype, device: str) -> list[torch.Tensor]:

@@ -21,6 +21,8 @@ T = TypeVar("T")
 # matrix takes on a CPU, an embedding of 256000 x 8192 redone in float64.
 PATIENCE = timedelta(hours=2)
 
+MOST_PIECES = 128  # matrices of one rank between two meetings
+
 
 @dataclass(frozen=True)
 class Team:
@@ -60,7 +62,7 @@ class Team:
 
     def _lost(self) -> SpectrumError:
         return SpectrumError(
-            f"Rank {self.rank} of {self.size} stops: another rank has ended, and its own message tells why. "
+            f"Rank {self.rank} of {self.size} stops: another rank has ended, or the job was told to stop. "
             "Run the same command again; it carries on where it stopped."
         )
 
@@ -81,11 +83,16 @@ def team() -> Iterator[Team]:
         return
     import torch.distributed as dist  # noqa: PLC0415
 
-    joined = Team(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: _stopped(joined, number, frame))
     try:
+        joined = Team(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
         # gloo also where the matrices are on GPUs: what is sent are spectra, and they are on the CPU.
         dist.init_process_group("gloo", timeout=PATIENCE)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise SpectrumError(
+            f"The ranks of this job cannot be joined ({error}). Start it with torchrun, which sets what they need."
+        ) from error
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: _stopped(joined, number, frame))
+    try:
         yield joined
         joined.gather(None)  # nobody leaves before the rank that leads has written
         dist.destroy_process_group()
@@ -93,13 +100,14 @@ def team() -> Iterator[Team]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def rounds(costs: Sequence[float], size: int, *, smallest: float) -> list[list[list[int]]]:
+def rounds(costs: Sequence[float], size: int, *, smallest: float, most: int = MOST_PIECES) -> list[list[list[int]]]:
     """Split work over ranks, in rounds after each of which the ranks meet.
 
     Args:
         costs: of each piece of work, in the order in which it is to be done, dearest first.
         size: number of ranks.
-        smallest: cost below which no round ends, so that many cheap pieces do not make many meetings.
+        smallest: cost for each rank below which no round ends, so that cheap pieces do not make many meetings.
+        most: pieces for each rank at which a round ends nevertheless, so that little is lost when a rank dies.
 
     Returns:
         Round -> rank -> indices into `costs`. Within a round each piece goes to the rank with the least to do.
@@ -107,7 +115,8 @@ def rounds(costs: Sequence[float], size: int, *, smallest: float) -> list[list[l
     result: list[list[list[int]]] = []
     loads: list[float] = []
     for index, cost in enumerate(costs):
-        if not loads or (min(loads) > 0 and sum(loads) >= size * smallest):
+        held = sum(map(len, result[-1])) if result else 0
+        if not loads or (min(loads) > 0 and sum(loads) >= size * smallest) or held >= size * most:
             result.append([[] for _ in range(size)])
             loads = [0.0] * size
         idlest = loads.index(min(loads))

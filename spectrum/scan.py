@@ -103,11 +103,21 @@ def read_matrix(checkpoint: Checkpoint, matrix: Matrix) -> torch.Tensor:
     if matrix.pieces:
         return torch.cat([read_matrix(checkpoint, piece) for piece in matrix.pieces], dim=matrix.axis)
     if matrix.view is not None:
-        return checkpoint.read(matrix.tensor).reshape(matrix.view)[matrix.index]
+        return _read_view(checkpoint, matrix, matrix.view)
     if matrix.index and isinstance(expert := matrix.index[0], int):
         inside = (0, *matrix.index[1:])
         return checkpoint.read(matrix.tensor, expert, expert + 1)[inside]
     return checkpoint.read(matrix.tensor)[matrix.index]
+
+
+def _read_view(checkpoint: Checkpoint, matrix: Matrix, view: tuple[int, ...]) -> torch.Tensor:
+    shape = checkpoint.tensors[matrix.tensor].shape
+    expert = matrix.index[0] if matrix.index else None
+    if isinstance(expert, int) and len(view) == 3 and (view[0] * view[1], view[2]) == shape:
+        rows = checkpoint.read(matrix.tensor, expert * view[1], (expert + 1) * view[1])
+        return rows[matrix.index[1:]]
+    # A copy, or the part would keep the whole alive.
+    return checkpoint.read(matrix.tensor).reshape(view)[matrix.index].clone()
 
 
 def choose_device(wanted: str, *, local_rank: int = 0) -> str:

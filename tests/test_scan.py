@@ -120,6 +120,17 @@ def test_pieces_views_and_indices(tmp_path):
             assert matrix.shape == tuple(expected.shape)
 
 
+def test_an_expert_of_a_flattened_stack_is_read_alone(tmp_path, monkeypatch):
+    """dbrx: (experts * rows, cols) in one tensor; of 8 experts one is read, not eight times the whole."""
+    flat = gaussian(8 * 40, 64, seed=1)
+    with open_checkpoint(write_checkpoint(tmp_path / "m", {"_": {"x": flat}})) as checkpoint:
+        real, reads = checkpoint.read, []
+        monkeypatch.setattr(checkpoint, "read", lambda name, *rows: reads.append(rows) or real(name, *rows))
+        values = scan.read_matrix(checkpoint, Matrix("3", (40, 64), "x", (3,), (8, 40, 64)))
+    assert torch.equal(values, flat[120:160])
+    assert reads == [(120, 160)]
+
+
 def test_read_ahead_keeps_order_and_bounds():
     """Results in order; the next is read while one is in use, and no more than that; large ones wait their turn."""
     started = []

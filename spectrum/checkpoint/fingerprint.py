@@ -49,8 +49,13 @@ def written_since(checkpoint: Checkpoint, time_ns: int) -> bool:
         checkpoint: open.
         time_ns: nanoseconds since the epoch, as file systems count.
     """
-    times = [(checkpoint.folder / shard).stat().st_mtime_ns for shard in checkpoint.shards]
-    return _hash_blobs(checkpoint) is None and max(times) > time_ns
+    return _hash_blobs(checkpoint) is None and max(time for _, _, time in file_states(checkpoint)) > time_ns
+
+
+def file_states(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
+    """(shard, size in bytes, time of the last change in ns): what tells an edit while or between scans."""
+    stats = [(shard, (checkpoint.folder / shard).stat()) for shard in checkpoint.shards]
+    return [(shard, stat.st_size, stat.st_mtime_ns) for shard, stat in stats]
 
 
 def _hash_headers(tensors: list[Tensor]) -> str:

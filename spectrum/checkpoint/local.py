@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class Checkpoint:
         self.shards = files.shards
         self.config: Mapping[str, Any] | None = files.config
         self._stack = ExitStack()
+        self._lock = Lock()
         self._files: dict[str, io.FileIO] = {}
         try:
             self.tensors: Mapping[str, Tensor] = self._read_headers(files)
@@ -80,22 +82,27 @@ class Checkpoint:
         return rows
 
     def read_bytes(self, shard: str, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer from a shard.
+        """Fill a buffer from a shard; may be called from several threads.
 
         Raises:
             CheckpointError: the file ended first.
         """
-        file = self._files[shard]
+        with self._lock:  # a thread that reads ahead shares the file's position with the one that computes
+            done = self._fill(self._files[shard], offset, buffer)
+        if done < len(buffer):
+            raise CheckpointError(
+                f"'{self.folder / shard}' ended at byte {offset + done} although its header describes more: "
+                "it was altered since it was opened. Run the command again when nothing writes to it."
+            )
+
+    @staticmethod
+    def _fill(file: io.FileIO, offset: int, buffer: memoryview) -> int:
+        """Read until the buffer is full or the file ends; how many bytes were read."""
         file.seek(offset)
         done = 0
-        while done < len(buffer):
-            count = file.readinto(buffer[done:])
-            if not count:
-                raise CheckpointError(
-                    f"'{self.folder / shard}' ended at byte {offset + done} although its header describes more: "
-                    "it was altered since it was opened. Run the command again when nothing writes to it."
-                )
+        while done < len(buffer) and (count := file.readinto(buffer[done:])):
             done += count
+        return done
 
     def close(self) -> None:
         """Close the shards."""

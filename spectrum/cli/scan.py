@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spectrum.checkpoint import Checkpoint, open_checkpoint, written_since
+from spectrum.checkpoint import Checkpoint, file_states, open_checkpoint, written_since
 from spectrum.cli.app import app
 from spectrum.cli.options import (
     ENDINGS,
@@ -23,7 +23,7 @@ from spectrum.cli.options import (
 )
 from spectrum.cli.output import hint, progress, show, warn
 from spectrum.distributed import Team, team
-from spectrum.errors import ScanFileError
+from spectrum.errors import CheckpointError, ScanFileError
 from spectrum.results import (
     Scan,
     Settings,
@@ -168,13 +168,19 @@ def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet:
     together = f" on {ranks.size} ranks" if ranks.size > 1 else ""
     what = f"{plan.matrix_count} matrices of {len(plan.scored)} parameters of '{plan.model.id}'"
     hint(f"Scanning {what}{together}.", quiet=quiet)
-    with PartialScan(_partial_file(stem), plan.model, plan.settings) as partial:
+    files = file_states(checkpoint)
+    with PartialScan(_partial_file(stem), plan.model, plan.settings, files=files) as partial:
         if partial.set_aside:
-            warn(f"'{partial.path}' belongs to another scan (weights, names or settings); now '{partial.set_aside}'.")
+            warn(f"'{partial.path}' is of another scan (weights, files, names, settings); now '{partial.set_aside}'.")
         if partial.done:
             hint(f"Carrying on: {len(partial.done)} matrices were finished before.", quiet=quiet)
         with progress(total_cost(checkpoint, plan), plan.matrix_count, quiet=quiet) as advance:
             result, spectra = run_scan(checkpoint, plan, team=ranks, partial=partial, on_done=advance)
+        if file_states(checkpoint) != files:
+            raise CheckpointError(
+                f"Files of '{checkpoint.folder}' were written while they were scanned. "
+                "Run the command again when nothing writes to them."
+            )
         assert plan.model.fingerprint is not None
         # The scan file last: where it stands, its spectra stand beside it.
         write_spectra(spectra, _spectra_file(stem), fingerprint=plan.model.fingerprint)

@@ -64,14 +64,14 @@ def check_missing(missing: Sequence[str], meta: MetaModel, chosen: ModelClass) -
 def reasons(unexpected: Mapping[str, str], meta: MetaModel, class_name: str) -> dict[str, str]:
     """Why tensors that fill no name of the model are no parameters."""
     ignored = getattr(meta.model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    layers = getattr(meta.model.config.get_text_config(), "num_hidden_layers", None)
+    layers = _layers_with_prediction(meta.model.config.get_text_config())
     found = {}
     for tensor, name in unexpected.items():
         if name in meta.shapes or name in meta.aliases:
             found[tensor] = f"another tensor fills '{name}'"
         elif _is_buffer(name, meta):
             found[tensor] = "buffer"
-        elif _predicts_ahead(name, layers):
+        elif _predicts_ahead(name, *layers):
             found[tensor] = "multi-token prediction layer"
         elif any(re.search(pattern, name) for pattern in ignored):
             found[tensor] = f"unexpected: {class_name} ignores it"
@@ -111,10 +111,22 @@ def _is_buffer(name: str, meta: MetaModel) -> bool:
     return name in meta.buffers or name.endswith(tuple(old))
 
 
-def _predicts_ahead(name: str, layers: int | None) -> bool:
+# What configs call the number of layers that predict further tokens and stand behind the others.
+_PREDICTION_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "num_mtp_modules")
+
+
+def _layers_with_prediction(config: Any) -> tuple[int, int]:
+    """Number of the first layer that only predicts ahead, and of the first that the config knows nothing of."""
+    layers = getattr(config, "num_hidden_layers", None)
+    if not isinstance(layers, int):
+        return (0, 0)
+    counts = [getattr(config, name, 0) for name in _PREDICTION_COUNTS]
+    return layers, layers + max(count if isinstance(count, int) else 0 for count in counts)
+
+
+def _predicts_ahead(name: str, first: int, end: int) -> bool:
     number = re.search(r"(?:^|\.)layers\.([0-9]+)\.", name)
-    beyond = number is not None and isinstance(layers, int) and int(number.group(1)) >= layers
-    return beyond or bool(_PREDICTION.search(name))
+    return bool(_PREDICTION.search(name)) or (number is not None and first <= int(number.group(1)) < end)
 
 
 def _numel(tensors: Iterable[Tensor]) -> int:

@@ -1,5 +1,6 @@
 """From an open checkpoint to a finished scan, and whether a stored one still fits."""
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from spectrum import __version__
 from spectrum.checkpoint import Checkpoint, fingerprint
 from spectrum.distributed import ALONE, Team, rounds
-from spectrum.errors import CheckpointError
+from spectrum.errors import CheckpointError, SpectrumError
 from spectrum.naming import (
     RANKED,
     Matrix,
@@ -140,6 +141,7 @@ def run_scan(
     from spectrum import scan  # noqa: PLC0415  it imports torch
 
     plan = with_device(plan, team=team)
+    _check_ranks(team, plan)
     spectra = dict(partial.done) if partial else {}
     redone = dict(partial.redone) if partial else {}
     known = team.gather(frozenset(spectra))[0]
@@ -204,8 +206,8 @@ def why_not_reusable(stored: Scan, plan: Plan) -> str | None:
         ),
         (not stored.settings.complete, "it is not complete"),
         (
-            _names((*stored.parameters, *stored.unscored)) != _names((*plan.scored, *plan.unscored)),
-            "its parameters have other names",
+            _identities((*stored.parameters, *stored.unscored)) != _identities((*plan.scored, *plan.unscored)),
+            "its parameters have other names, kinds or shapes",
         ),
         (bool(missing), f"it lacks {len(missing)} of the parameters asked for, or has other experts of them"),
     )
@@ -223,8 +225,8 @@ def adopt(stored: Scan, plan: Plan) -> Scan:
     return replace(stored, model=model)
 
 
-def _names(entries: Sequence[Parameter | ParameterScore | Unscored]) -> set[str]:
-    return {entry.name for entry in entries}
+def _identities(entries: Sequence[Parameter | ParameterScore | Unscored]) -> set[tuple[object, ...]]:
+    return {(entry.name, entry.kind, entry.shape) for entry in entries}
 
 
 def _labels(matrices: Sequence[Matrix | MatrixScore]) -> frozenset[str]:
@@ -238,6 +240,18 @@ def narrow(scan: Scan, names: Collection[str]) -> Scan:
     left = [item for item in scan.parameters if item not in kept]
     others = [*scan.unscored, *(Unscored(item.name, item.kind, item.shape) for item in left)]
     return replace(scan, parameters=kept, unscored=tuple(sorted(others, key=lambda item: natural_key(item.name))))
+
+
+def _check_ranks(team: Team, plan: Plan) -> None:
+    """Raise SpectrumError unless all ranks have read the same checkpoint and will do the same."""
+    facts = (plan.model, replace(plan.settings, device=None), plan.scored)
+    digests = team.gather(hashlib.sha256(repr(facts).encode()).hexdigest())
+    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        raise SpectrumError(
+            f"The checkpoint, the versions or the options of rank {', '.join(map(str, others))} differ from those of "
+            "rank 0. Give every rank the same copy of the model and the same packages."
+        )
 
 
 def _key(task: "Task") -> str:

@@ -9,7 +9,7 @@ import errno
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -38,13 +38,20 @@ class PartialScan:
         SpectrumError: the file cannot be written to.
     """
 
-    def __init__(self, path: Path, model: Model, settings: Settings) -> None:
-        """Open the file for appending; take over what it holds where it belongs to this scan."""
+    def __init__(self, path: Path, model: Model, settings: Settings, *, files: Sequence[object] = ()) -> None:
+        """Open the file for appending; take over what it holds where it belongs to this scan.
+
+        Args:
+            path: of the partial file.
+            model: what is scanned.
+            settings: how.
+            files: states of the checkpoint's files; where they differ, weights may have been edited in between.
+        """
         self.path = path
         self.done: dict[str, Array] = {}
         self.redone: dict[str, str] = {}
         self.set_aside: Path | None = None
-        header = json.dumps(_identity(model, settings), sort_keys=True)
+        header = json.dumps(_identity(model, settings) | {"files": list(files)}, sort_keys=True)
         try:
             end = self._load(header)
             self._file = io.FileIO(path, "r+" if end else "w")  # without a buffer that closing would try to write
@@ -129,7 +136,7 @@ class PartialScan:
         )
 
 
-def _identity(model: Model, settings: Settings) -> Mapping[str, Any]:
+def _identity(model: Model, settings: Settings) -> dict[str, Any]:
     """What must be the same for spectra to be taken over; the scope may differ, a matrix is the same in any."""
     return {
         "format": FORMAT,

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import threading
 
 import pytest
 import torch
@@ -49,6 +50,23 @@ def test_reads_rows(tmp_path):
         assert torch.equal(checkpoint.read("stack", 1, 2), tensors["stack"][1:2])
         with pytest.raises(ValueError, match="rows 3 to 10 of a tensor with 9"):
             checkpoint.read("matrix", 3, 10)
+
+
+def test_threads_do_not_mix_up_what_they_read(tmp_path):
+    """Two threads on one shard, as reading ahead and computing are: each gets its own tensor, every time."""
+    tensors = {name: torch.full((700, 700), float(number)) for number, name in enumerate("ab")}
+    wrong = []
+    with open_checkpoint(write_checkpoint(tmp_path / "m", {"_": tensors})) as checkpoint:
+
+        def _hammer(name):
+            wrong.extend(name for _ in range(150) if not torch.equal(checkpoint.read(name), tensors[name]))
+
+        threads = [threading.Thread(target=_hammer, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
 
 
 def test_stray_files_are_not_read(tmp_path):

@@ -57,7 +57,7 @@ def _mind_interrupts():
 
 def test_interrupted(tmp_path):
     """Ctrl-C during a scan: one line, exit 130, and the same command carries on where it stopped."""
-    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=1000)})
+    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=200)})
     # A job in the background, as a CI may start it, ignores Ctrl-C from birth: here it must not.
     command = [*SPECTRUM, "scan", "--model", str(folder)]
     process = subprocess.Popen(
@@ -68,7 +68,7 @@ def test_interrupted(tmp_path):
         preexec_fn=_mind_interrupts,  # noqa: PLW1509
     )
     line = ""
-    while not line.startswith("Scanning 7000 matrices"):
+    while not line.startswith("Scanning 1400 matrices"):
         line = process.stderr.readline()
         assert line
     partial = Path("snr_results/large.partial.jsonl")
@@ -86,10 +86,10 @@ def test_interrupted(tmp_path):
     assert not Path("snr_results/large.partial.jsonl").exists()
 
 
-@pytest.mark.parametrize("finished", [1, 300, 1200])
+@pytest.mark.parametrize("finished", [1, 100, 300])
 def test_kill_9_loses_nothing(tmp_path, finished):
     """Killed after some matrices, resumed: the bytes of an unbroken scan, and what was finished is not done again."""
-    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=200)}, config=llama_config(200))
+    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=60)}, config=llama_config(60))
     command = [*SPECTRUM, "scan", "--model", str(folder), "--quiet"]
     subprocess.run([*command, "--out", "whole"], check=True, capture_output=True)
     process = subprocess.Popen([*command, "--out", "broken"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

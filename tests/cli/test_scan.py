@@ -302,6 +302,38 @@ def test_names_of_the_checkpoint_on_request(mixtral, run):
     assert any(line.endswith("block_sparse_moe.experts.[0-9]+.w1.weight$") for line in patterns)
 
 
+def test_a_config_of_fewer_layers_is_an_error(tmp_path, run):
+    """Layers beyond those of config.json are no prediction layers unless it says so: half a model is not dropped."""
+    folder = write_checkpoint(tmp_path / "m", {"_": tiny_llama(layers=8)}, config=llama_config(2))
+    code, _, err = run("scan", "--model", folder)
+    assert (code, "of the weights have no place in LlamaForCausalLM" in err) == (1, True)
+
+
+def test_guessed_kinds_do_not_pass_for_exact(llama, run):
+    """A stored scan whose parameters are of other kinds than the model's is replaced, not relabelled."""
+    run("scan", "--model", llama)
+    path = Path("snr_results/tiny-llama.json")
+    path.write_text(path.read_text().replace('"kind": "head"', '"kind": "other"'))
+    assert "its parameters have other names, kinds or shapes" in run("scan", "--model", llama)[2]
+
+
+def test_files_written_during_the_scan(llama, run, monkeypatch):
+    """The shard changes after the matrices were read: no scan is stored for weights that are no more."""
+    from spectrum.cli import scan as command
+
+    real = command.run_scan
+
+    def _then_touch(*args, **options):
+        result = real(*args, **options)
+        os.utime(llama / "a.safetensors", (2_000_000_000, 2_000_000_000))
+        return result
+
+    monkeypatch.setattr(command, "run_scan", _then_touch)
+    code, _, err = run("scan", "--model", llama)
+    assert (code, "were written while they were scanned" in err) == (1, True)
+    assert not Path("snr_results/tiny-llama.json").exists()
+
+
 def test_an_fp8_release_scores_as_its_weights(tmp_path, run):
     """Weights in FP8 with a scale per tensor score as the same numbers in float32; the scan records the format."""
     tensors, plain = tiny_llama(layers=2), {}

@@ -84,6 +84,15 @@ def test_another_scan_is_set_aside(scan, path):
             assert partial.set_aside.read_bytes() == content
 
 
+def test_files_written_in_between(scan, path):
+    """An edit that the samples of the fingerprint miss shows in the files' times: nothing old is taken over."""
+    with PartialScan(path, scan.model, scan.settings, files=[("s", 10, 1)]) as partial:
+        partial.append("a", _VALUES, redone=None)
+    with PartialScan(path, scan.model, scan.settings, files=[("s", 10, 2)]) as partial:
+        assert partial.done == {}
+        assert partial.set_aside is not None
+
+
 def test_another_scope_or_noise_model_is_the_same_scan(scan, path):
     """A matrix is the same whatever else is scored and however it is scored."""
     _write(path, scan)
