@@ -474,7 +474,7 @@ def test_prediction_layers_and_buffers_are_skipped_with_a_reason(tmp_path):
         extra = {"model.layers.2.eh_proj.weight": torch.ones(32, 64), "model.rotary_emb.inv_freq": torch.ones(2)}
         return tensors | layer | extra
 
-    naming = name(rewrite(checkpoint, change))
+    naming = name(rewrite(checkpoint, change, {"num_nextn_predict_layers": 1}))
     reasons = Counter(naming.skipped.values())
     assert reasons["buffer"] == 2
     assert set(reasons) == {"buffer", "multi-token prediction layer"}
