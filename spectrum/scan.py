@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from spectrum.checkpoint import Checkpoint
+from spectrum.checkpoint import FLOAT_SIZES, Checkpoint
 from spectrum.errors import CheckpointError
 from spectrum.gram import slice_length
 from spectrum.naming import Matrix, Parameter
@@ -68,7 +68,7 @@ def decompose(
 ) -> Iterator[Decomposed]:
     """Spectra of the tasks, in their order; the next matrix is read while one is decomposed.
 
-    A spectrum does not depend on which other matrices are done with it.
+    On the CPU a spectrum does not depend, to the last bit, on which other matrices are done with it.
 
     Args:
         checkpoint: open.
@@ -230,4 +230,4 @@ def _unusable(checkpoint: Checkpoint, task: Task, error: ValueError) -> Checkpoi
 
 
 def _size_bytes(task: Task) -> int:
-    return task.matrix.shape[0] * task.matrix.shape[1] * {"F64": 8, "F32": 4}.get(task.dtype, 2)
+    return task.matrix.shape[0] * task.matrix.shape[1] * FLOAT_SIZES[task.dtype]

@@ -135,8 +135,8 @@ def run_scan(
         The scan, and matrix key -> (p,) float64 spectrum, descending.
 
     Raises:
-        CheckpointError: a weight that is not finite; a checkpoint that changed since it was opened.
-        SpectrumError: another rank has ended; the partial file cannot be written to.
+        CheckpointError: a weight that is not finite; a file that became shorter since it was opened.
+        SpectrumError: another rank has ended, or read another checkpoint; the partial file cannot be written to.
     """
     from spectrum import scan  # noqa: PLC0415  it imports torch
 
