@@ -40,9 +40,8 @@ class Task:
 
     @property
     def cost(self) -> float:
-        """About proportional to the time it takes: p^2 (q + EIGENVALUE_COST p) multiplications."""
-        p, q = min(self.matrix.shape), max(self.matrix.shape)
-        return float(p * p) * (q + EIGENVALUE_COST * p)
+        """See `estimated_cost`."""
+        return estimated_cost(self.matrix.shape)
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,12 @@ class Decomposed:
 
     task: Task
     spectrum: Spectrum
+
+
+def estimated_cost(shape: tuple[int, int]) -> float:
+    """What decomposing a matrix takes, about: p^2 (q + EIGENVALUE_COST p) multiplications."""
+    p, q = min(shape), max(shape)
+    return float(p * p) * (q + EIGENVALUE_COST * p)
 
 
 def plan_tasks(checkpoint: Checkpoint, parameters: Sequence[Parameter]) -> list[Task]:

@@ -36,8 +36,9 @@ from spectrum.results import (
     write_scan,
     write_spectra,
 )
-from spectrum.results.build import Plan, adopt, narrow, plan_scan, run_scan, total_cost, why_not_reusable, with_device
+from spectrum.results.build import Plan, plan_scan, run_scan, total_cost, with_device
 from spectrum.results.partial import PartialScan
+from spectrum.results.reuse import adopt, narrow, why_not_reusable
 from spectrum.selection import Selection, select_top
 
 
@@ -174,7 +175,7 @@ def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet:
             warn(f"'{partial.path}' is of another scan (weights, files, names, settings); now '{partial.set_aside}'.")
         if partial.done:
             hint(f"Carrying on: {len(partial.done)} matrices were finished before.", quiet=quiet)
-        with progress(total_cost(checkpoint, plan), plan.matrix_count, quiet=quiet) as advance:
+        with progress(total_cost(plan), plan.matrix_count, quiet=quiet) as advance:
             result, spectra = run_scan(checkpoint, plan, team=ranks, partial=partial, on_done=advance)
         if file_states(checkpoint) != files:
             raise CheckpointError(
