@@ -1,5 +1,6 @@
 """What a Hub may do wrong, and the bytes of an answer that does it."""
 
+import gzip
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,12 +25,13 @@ class Effects:
         reset_after: bytes of the body before the connection is reset.
         truncate: bytes of the body before the connection is closed; Content-Length promises them all.
         ignore_range: 200 and the whole file whatever range was asked for.
-        shift: another range of the same length, this many bytes on, and saying so.
+        shift: another range of the same length, this many bytes on (or, below zero, before), and saying so.
         shorten: a range that ends this many bytes early, and says so.
         lengthen: a body that goes on this many bytes after the range; Content-Range names the range asked for.
         total: the size of the file as Content-Range tells it.
         content_range: the whole header Content-Range; an empty one leaves it out.
         corrupt: the first byte of the body is another.
+        gzip: the body is compressed for a client that accepts it.
         headers: headers to add or replace; an empty one is left out.
     """
 
@@ -48,6 +50,7 @@ class Effects:
     total: int | None = None
     content_range: str | None = None
     corrupt: bool = False
+    gzip: bool = False
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -120,12 +123,14 @@ def ranged(reply: Reply, header: str | None, effects: Effects) -> Reply:
     start, end = span[0] + effects.shift, span[1] + effects.shift - effects.shorten
     told = f"bytes {start}-{end - 1}/{size if effects.total is None else effects.total}"
     told = told if effects.content_range is None else effects.content_range
-    body = (reply.body + bytes(effects.shift + effects.lengthen))[start : end + effects.lengthen]
+    body = (reply.body + bytes(abs(effects.shift) + effects.lengthen))[start : end + effects.lengthen]
     return replace(reply, status=206, headers=reply.headers | {"Content-Range": told}, body=body)
 
 
-def damaged(reply: Reply, effects: Effects) -> Reply:
+def damaged(reply: Reply, effects: Effects, accepted: str) -> Reply:
     """The answer with wrong bytes and headers, where the fault wants them."""
     body = bytes([reply.body[0] ^ 0xFF]) + reply.body[1:] if effects.corrupt and reply.body else reply.body
-    headers = {name: value for name, value in (reply.headers | dict(effects.headers)).items() if value}
-    return replace(reply, headers=headers, body=body)
+    coded = effects.gzip and "gzip" in accepted
+    headers = reply.headers | ({"Content-Encoding": "gzip"} if coded else {}) | dict(effects.headers)
+    headers = {name: value for name, value in headers.items() if value}
+    return replace(reply, headers=headers, body=gzip.compress(body) if coded else body)

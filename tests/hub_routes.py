@@ -3,13 +3,14 @@
 import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from hub_faults import Reply
 from hub_repos import Repository
 
 if TYPE_CHECKING:
-    from hub_server import HubServer, Request
+    from hub_http import Request
+    from hub_server import HubServer
 
 XML_403 = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>'
 XML_400 = b'<?xml version="1.0"?><Error><Code>InvalidArgument</Code><Message>Only one auth mechanism</Message></Error>'
@@ -37,6 +38,9 @@ def answer_hub(hub: "HubServer", request: "Request", path: str, content: bytes) 
         parts = [unquote(part) for part in path.strip("/").split("/")]
         if parts == ["api", "whoami-v2"]:
             return _whoami(token)
+        if parts[:3] == ["api", "resolve-cache", "models"] and len(parts) >= 7:
+            repository = _repository(hub, parts[3:], token)
+            return _resolve(hub, repository, parts[5], "/".join(parts[6:]), token, relayed=True)
         if parts[:2] == ["api", "models"] and len(parts) >= 4:
             return _api(hub, request, parts[2:], content, token)
         if len(parts) >= 5 and parts[2] == "resolve":
@@ -111,7 +115,9 @@ def _tree(hub: "HubServer", request: "Request", repository: Repository, commit: 
     return _json(entries[start:end], headers={"Link": following} if end < len(entries) else None)
 
 
-def _resolve(hub: "HubServer", repository: Repository, revision: str, path: str, token: str | None) -> Reply:
+def _resolve(
+    hub: "HubServer", repository: Repository, revision: str, path: str, token: str | None, *, relayed: bool = False
+) -> Reply:
     if repository.gated is not None and token not in repository.gated:
         told = f"Access to model {repository.name} is restricted"
         raise Refused(401 if token is None else 403, "GatedRepo", f"{told} and you are not in the authorized list.")
@@ -120,6 +126,10 @@ def _resolve(hub: "HubServer", repository: Repository, revision: str, path: str,
     if file is None:
         raise Refused(404, "EntryNotFound", "Entry not found", X_Repo_Commit=commit)
     common = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes", "ETag": f'"{file.oid}"'}
+    if not file.is_lfs and hub.relays and not relayed:
+        linked = {"X-Linked-Size": str(len(file.content)), "X-Linked-ETag": f'"{file.oid}"'}
+        location = f"/api/resolve-cache/models/{repository.name}/{commit}/{quote(path, safe='')}"
+        return Reply(HTTPStatus.TEMPORARY_REDIRECT, common | linked | {"Location": location})
     if not file.is_lfs:
         return Reply(HTTPStatus.OK, common | {"Content-Type": "text/plain"}, file.content, is_file=True)
     location = hub.sign(f"/{repository.name}/{file.sha256}/{path}")

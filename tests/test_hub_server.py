@@ -137,3 +137,13 @@ def test_private(hub, commit, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     assert huggingface_hub.model_info(REPO).sha == commit
     assert huggingface_hub.whoami()["name"] == "reader"
+
+
+def test_relative_redirects(hub, commit):
+    """The client follows a small file to another path of the Hub, and takes its token there."""
+    hub.relays = True
+    hub.hide(REPO, "hf_reader")
+    path = huggingface_hub.hf_hub_download(REPO, "original/notes.txt", token="hf_reader")  # noqa: S106  # of no one
+    assert Path(path).read_bytes() == FILES["original/notes.txt"]
+    assert [request.status for request in hub.requests] == [307, 200, 200]
+    assert {request.authorization for request in hub.requests} == {"Bearer hf_reader"}
