@@ -163,7 +163,10 @@ def test_read_ahead_raises_where_the_result_would_come():
     results = read_ahead([Read(1, lambda: 1), Read(1, lambda: 2)])
     next(results)
     results.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spectrum-read")]
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("spectrum-read")]
+    for thread in left:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in left)
 
 
 def test_devices(monkeypatch):

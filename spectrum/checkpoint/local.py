@@ -38,6 +38,7 @@ class Checkpoint:
         revision: commit hash for a snapshot of the Hub cache, else None.
         folder: where the shards stand; of a streamed checkpoint, 'owner/name'.
         shards: file names, in order.
+        remote: whether reading goes over a network.
         concurrent_reads: how many tensors are read at a time to best effect.
         largest_ahead: bytes up to which a matrix is read while another is decomposed; None for any.
         config: the parsed config.json; None where there is none.
@@ -48,6 +49,7 @@ class Checkpoint:
         CheckpointError: on opening, for everything the headers can tell; on reading, for a file that changed.
     """
 
+    remote = False
     concurrent_reads = 1
     largest_ahead: int | None = LARGEST_AHEAD_BYTES
 

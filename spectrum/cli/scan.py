@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spectrum.checkpoint import Checkpoint, open_checkpoint, written_since
+from spectrum.checkpoint import Checkpoint, Fetch, open_checkpoint, open_model, written_since
 from spectrum.cli.app import app
 from spectrum.cli.options import (
     ENDINGS,
@@ -22,6 +22,7 @@ from spectrum.cli.options import (
     known_device,
 )
 from spectrum.cli.output import hint, progress, show, warn
+from spectrum.cli.plan import plan_lines
 from spectrum.distributed import Team, team
 from spectrum.errors import CheckpointError, ScanFileError
 from spectrum.results import (
@@ -37,6 +38,7 @@ from spectrum.results import (
     write_spectra,
 )
 from spectrum.results.build import Plan, plan_scan, run_scan, total_cost, with_device
+from spectrum.results.lock import locked
 from spectrum.results.partial import PartialScan
 from spectrum.results.reuse import adopt, narrow, why_not_reusable
 from spectrum.selection import Selection, select_top
@@ -45,9 +47,24 @@ from spectrum.selection import Selection, select_top
 @app.command(epilog="Example: spectrum scan --model ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
 def scan(
     model: Annotated[
-        str | None, typer.Option("--model", metavar="PATH", help="Folder of a checkpoint, or one .safetensors file.")
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="owner/name[@revision] on the Hub, or a folder or file."),
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Scan the embedded demo, a small Llama.")] = False,
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub.")
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", metavar="TOKEN", help="For private and gated models; by default the stored login."),
+    ] = None,
+    fetch: Annotated[
+        Literal["auto", "stream", "download"],
+        typer.Option("--fetch", help="Read a model on the Hub over the network, or download it into the Hub's cache."),
+    ] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be read and computed, and stop there.")
+    ] = False,
     top: Top = 25,
     modules: Modules = None,
     exclude: Exclude = None,
@@ -101,12 +118,20 @@ def scan(
         model_class=model_class,
         experts=experts,
     )
-    with team() as ranks, open_checkpoint(_path(model, demo=demo)) as checkpoint:
+    if demo == (model is not None):
+        raise typer.BadParameter("give either --model MODEL or --demo.", param_hint="--model")
+    with (
+        team() as ranks,
+        _open(model, revision=revision, token=token, fetch=fetch, quiet=quiet or not ranks.leads) as checkpoint,
+    ):
         quiet = quiet or not ranks.leads
         plan = plan_scan(checkpoint, settings)
         for note in plan.notes:
             hint(f"note: {note}", quiet=quiet and (plan.model.name_mapping == "exact" or not ranks.leads))
         stem = out / file_stem(checkpoint.id)
+        if dry_run:
+            print("\n".join(plan_lines(checkpoint, with_device(plan, team=ranks)) if ranks.leads else []))
+            return
         result = _obtain(checkpoint, plan, stem, ranks, rescan=rescan, quiet=quiet)
     if result is None:  # the rank that leads writes and prints
         return
@@ -115,28 +140,31 @@ def scan(
     _report(selection, chosen, stem.with_name(f"{stem.name}.top{top:g}.{ENDINGS[format]}"), format, quiet=quiet)
 
 
-def _path(model: str | None, *, demo: bool) -> Path:
-    if demo == (model is not None):
-        raise typer.BadParameter("give either --model PATH or --demo.", param_hint="--model")
+def _open(model: str | None, *, revision: str | None, token: str | None, fetch: Fetch, quiet: bool) -> Checkpoint:
     if model is not None:
-        return Path(model)
+        return open_model(
+            model, revision=revision, token=token, fetch=fetch, notify=lambda text: hint(f"note: {text}", quiet=quiet)
+        )
     from spectrum.demo import demo_checkpoint  # noqa: PLC0415
 
-    return demo_checkpoint()
+    return open_checkpoint(demo_checkpoint())
 
 
 def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, rescan: bool, quiet: bool) -> Scan | None:
     """The stored scan where it fits, else a new one; None on the ranks that do not lead."""
-    stored = None
-    if ranks.leads:
-        check_writable(stem.parent, _spectra_file(stem).name)
+    if not ranks.leads:
+        if not ranks.gather(False)[0]:
+            run_scan(checkpoint, plan, team=ranks)
+        return None
+    check_writable(stem.parent, _spectra_file(stem).name)
+    with locked(stem.with_name(f".{stem.name}.lock"), on_wait=_waiting):
         stored = None if rescan else _stored(checkpoint, stem, plan, quiet=quiet)
-    if ranks.gather(stored is not None)[0]:
-        return stored
-    if ranks.leads:
-        return _scan(checkpoint, plan, stem, ranks, quiet=quiet)
-    run_scan(checkpoint, plan, team=ranks)
-    return None
+        ranks.gather(stored is not None)
+        return stored or _scan(checkpoint, plan, stem, ranks, quiet=quiet)
+
+
+def _waiting(holder: str) -> None:
+    hint(f"Another scan of this model writes to this folder ({holder}); waiting until it is done.")
 
 
 def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
@@ -169,6 +197,9 @@ def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet:
     together = f" on {ranks.size} ranks" if ranks.size > 1 else ""
     what = f"{plan.matrix_count} matrices of {len(plan.scored)} parameters of '{plan.model.id}'"
     hint(f"Scanning {what}{together}.", quiet=quiet)
+    if checkpoint.remote:  # it costs time that the user should know of
+        for line in plan_lines(checkpoint, plan)[1:]:
+            hint(line, quiet=quiet)
     files = checkpoint.states()
     with PartialScan(_partial_file(stem), plan.model, plan.settings, files=files) as partial:
         if partial.set_aside:
