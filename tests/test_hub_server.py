@@ -57,6 +57,7 @@ def test_snapshot_download(hub, commit, tmp_path):
     path = huggingface_hub.try_to_load_from_cache(REPO, "model.safetensors", revision=commit)
     assert Path(path).read_bytes() == WEIGHTS
     assert huggingface_hub.snapshot_download(REPO, allow_patterns="*.json", local_files_only=True) == folder
+    assert [cached.repo_id for cached in huggingface_hub.scan_cache_dir().repos] == [REPO]
     assert hub.violations == []
 
 
