@@ -122,7 +122,7 @@ def read_matrix(checkpoint: Checkpoint, matrix: Matrix, read: ReadRows | None = 
     rows = _rows_of(checkpoint, matrix)
     part = read(matrix.tensor, *(rows or (0, None)))
     if matrix.view is None:
-        return part[(0, *matrix.index[1:])] if rows else part[matrix.index]
+        return part[0][matrix.index[1:]] if rows else part[matrix.index]
     # A copy of the part, or it would keep the whole alive.
     return part[matrix.index[1:]] if rows else part.reshape(matrix.view)[matrix.index].clone()
 

@@ -14,6 +14,7 @@ from spectrum.checkpoint import fingerprint, open_checkpoint, open_model, ranges
 from spectrum.errors import CheckpointError
 
 REPO = "acme/tiny"
+READER = "hf_reader"
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def _assert_read(model, opened):
 def test_streamed_tensors_are_those_of_the_file(hub, commit, model, monkeypatch):
     """Bit for bit, also where a tensor comes in many parts; the second server never sees a token."""
     monkeypatch.setattr(ranges, "PART_BYTES", 1000)
-    hub.gate(REPO, "hf_reader")
-    _assert_read(model, open_model(REPO, token="hf_reader"))
+    hub.gate(REPO, READER)
+    _assert_read(model, open_model(REPO, token=READER))
     assert hub.violations == []
     assert hub.peak() <= ranges.CONNECTIONS
 
@@ -157,7 +158,8 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "expected"), FAULTS, ids=lambda value: "-".join(map(str, value)))
-def test_what_fails_for_a_while_is_tried_again(hub, commit, model, waits, fault, expected):
+@pytest.mark.usefixtures("commit")
+def test_what_fails_for_a_while_is_tried_again(hub, model, waits, fault, expected):
     """Faults of the weights' server end in the right bytes, after the waits that were due."""
     notes = []
     with open_model(REPO, notify=notes.append) as checkpoint:
@@ -250,7 +252,7 @@ def test_a_silent_server_is_given_up(hub, commit, monkeypatch, waits):
 
 def test_refusals_say_what_to_do(hub, commit, model):
     """Gated, private, misspelt, no such revision, no such file."""
-    hub.gate(REPO, "hf_reader")
+    hub.gate(REPO, READER)
     with pytest.raises(CheckpointError, match="answered 401. Its owner wants conditions accepted: do so on"):
         open_model(REPO)
     with pytest.raises(CheckpointError, match="'acme/none' cannot be had: .* There is no such model, or it is private"):
