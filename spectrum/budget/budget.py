@@ -18,8 +18,8 @@ class Setup:
 
     Attributes:
         optimizer: of the trained weights.
-        precision: 'bf16' keeps everything in bf16 but what the optimizer itself makes wider; 'fp32-master' has an fp32
-            copy of each trained weight.
+        precision: 'bf16' keeps all in bf16 but what the optimizer itself makes wider; 'fp32-master' has an fp32 copy of
+            each trained weight, and state to match.
         sharding: DeepSpeed's ZeRO stage 2 or 3, torch's fully_shard, or none.
         gpus: number of them.
         momentum: whether SGD has any.
@@ -40,7 +40,7 @@ class Memory:
         trainable: number of weights that are trained, on all GPUs together; adapters included.
         frozen: number of the others.
         weights: bytes of all weights that compute.
-        master: of fp32 copies.
+        master: of copies that the optimizer updates, where there are any.
         gradients: of the trained weights.
         state: of the optimizer.
         activations: an estimate; 0 where none was asked for.
@@ -66,12 +66,8 @@ def memory(weights: Sequence[Weight], setup: Setup, *, activations: int = 0) -> 
     Raises:
         SelectionError: the optimizer cannot step on shards of this kind.
     """
-    if setup.sharding == "fsdp" and setup.optimizer not in ("adamw", "sgd", "muon"):
-        raise SelectionError(
-            f"'{setup.optimizer}' cannot step on the sharded tensors of torch's fully_shard: its code mixes them with "
-            "plain ones. Give another --optimizer (adamw, sgd, muon) or another --sharding (zero2, zero3)."
-        )
-    part = shard(weights, setup.sharding, setup.precision, setup.gpus, muon=setup.optimizer == "muon")
+    _check(setup)
+    part = shard(weights, setup.sharding, setup.precision, setup.gpus)
     trainable = sum(weight.numel for weight in weights if weight.trained)
     return Memory(
         trainable=trainable,
@@ -105,6 +101,19 @@ def largest_that_fits(needed: Callable[[float], Memory], limit: int) -> tuple[fl
             f"{show_size(limit)}. Use more GPUs with --sharding zero3, an 8-bit optimizer or --embeddings freeze."
         )
     return _percent(low), needed(_percent(low))
+
+
+def _check(setup: Setup) -> None:
+    if setup.sharding == "fsdp" and setup.optimizer not in ("adamw", "sgd", "muon"):
+        raise SelectionError(
+            f"'{setup.optimizer}' cannot step on the sharded tensors of torch's fully_shard: its code mixes them with "
+            "plain ones. Give another --optimizer (adamw, sgd, muon) or another --sharding (zero2, zero3)."
+        )
+    if setup.sharding in ("zero2", "zero3") and setup.optimizer == "muon":
+        raise SelectionError(
+            "'muon' takes matrices, and ZeRO hands the optimizer flat vectors; the variant of its own that DeepSpeed "
+            "has is not counted here. Give another --optimizer, or --sharding fsdp."
+        )
 
 
 def _percent(step: int) -> float:

@@ -9,6 +9,7 @@ OptimizerName = Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor", 
 
 FP32 = 4
 STEP = 4  # torch.optim.AdamW counts its steps in one fp32 scalar per tensor
+RMS = 4  # transformers.Adafactor keeps the root mean square of each tensor in one
 
 # bitsandbytes.optim.AdamW8bit (0.50): 8-bit state in blocks, each with an fp32 maximum (arXiv 2110.02861, section 2).
 BLOCK = 256
@@ -71,12 +72,12 @@ def _adafactor(tensor: Held) -> int:
     """transformers.Adafactor: fp32 sums over rows and columns of the last two axes, and all of a vector.
 
     It is the one that trainers built on transformers use, without a first moment (arXiv 1804.04235, section 4);
-    torch.optim.Adafactor keeps the same in the gradient's dtype.
+    torch.optim.Adafactor keeps its sums in the gradient's dtype.
     """
     if len(tensor.shape) < 2:
-        return FP32 * tensor.numel
+        return FP32 * tensor.numel + RMS
     *stack, rows, cols = tensor.shape
-    return FP32 * prod(stack) * (rows + cols)
+    return FP32 * prod(stack) * (rows + cols) + RMS
 
 
 def _adamw_8bit(tensors: Sequence[Held]) -> int:

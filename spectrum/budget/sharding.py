@@ -1,7 +1,7 @@
 """What of a model lies on the fullest GPU: weights, fp32 copies, gradients, and what the optimizer updates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
@@ -25,7 +25,7 @@ class Shard:
 
     Attributes:
         weights: that compute, frozen ones included.
-        master: fp32 copies of trained weights.
+        master: copies of trained weights that the optimizer updates in their stead.
         gradients: of trained weights.
         held: the tensors that the optimizer updates.
     """
@@ -36,7 +36,7 @@ class Shard:
     held: tuple[Held, ...]
 
 
-def shard(weights: Sequence[Weight], sharding: Sharding, precision: Precision, gpus: int, *, muon: bool) -> Shard:
+def shard(weights: Sequence[Weight], sharding: Sharding, precision: Precision, gpus: int) -> Shard:
     """What the fullest GPU holds.
 
     Frozen weights are bf16 everywhere, without gradient or state (DeepSpeed pull request 2653; torch.optim skips what
@@ -47,94 +47,75 @@ def shard(weights: Sequence[Weight], sharding: Sharding, precision: Precision, g
         sharding: none repeats everything on every GPU, as DistributedDataParallel does.
         precision: of trained weights, gradients and state.
         gpus: among which it is split.
-        muon: whether the optimizer takes hidden matrices and other tensors apart.
     """
-    if sharding == "none":
-        return _apart(weights, precision, 1, master_in_place=False, muon=muon)
-    if sharding == "fsdp":
-        return _apart(weights, precision, gpus, master_in_place=True, muon=muon)
     if sharding == "zero2":
-        return _zero2(weights, precision, gpus, muon=muon)
-    return _zero3(weights, precision, gpus, muon=muon)
+        return _zero2(weights, precision, gpus)
+    if sharding == "zero3":
+        return _zero3(weights, precision, gpus)
+    if sharding == "fsdp":
+        return _apart(weights, precision, gpus, copies=False)
+    return _apart(weights, precision, 1, copies=True)
 
 
-def _apart(weights: Sequence[Weight], precision: Precision, gpus: int, *, master_in_place: bool, muon: bool) -> Shard:
+def _apart(weights: Sequence[Weight], precision: Precision, gpus: int, *, copies: bool) -> Shard:
     """Tensor by tensor, each split along its first axis; the first rank's part is the largest.
 
     torch.distributed.fsdp.fully_shard splits rows as torch.chunk does and pads the last ranks' parts to the first's.
-    There the sharded weights themselves are the fp32 copy, gradients are fp32 too, and only trained weights are upcast
-    (accelerate 1.15, utils/fsdp_utils.py).
+    There the sharded weights themselves are the fp32 copy, and gradients are fp32, too; only trained weights are upcast
+    (accelerate 1.15, utils/fsdp_utils.py). LoRA's adapters are fp32 anyway (PEFT's autocast_adapter_dtype).
     """
-    wide = precision == "fp32-master"
     held, computing, master, gradients = [], 0, 0, 0
     for weight in weights:
-        shape = (ceil(weight.shape[0] / gpus), *weight.shape[1:]) if weight.shape else ()
-        part = Weight(shape, weight.kind, weight.trained, weight.adapter)
-        in_place = weight.trained and (weight.adapter or (wide and master_in_place))
-        copied = weight.trained and wide and not in_place
-        itemsize = FP32 if in_place else BF16
+        part = replace(weight, shape=(ceil(weight.shape[0] / gpus), *weight.shape[1:]) if weight.shape else ())
+        wide = weight.trained and (weight.adapter or precision == "fp32-master")
+        copied = wide and copies and not weight.adapter
+        itemsize = FP32 if wide and not copied else BF16
         computing += part.numel * itemsize
-        master += part.numel * FP32 * copied
         if weight.trained:
+            master += part.numel * FP32 * copied
             gradients += part.numel * itemsize
-            held.append(Held(shape, FP32 if copied else itemsize, weight.embeds, muon and _is_hidden(weight)))
+            held.append(Held(part.shape, FP32 if wide else BF16, weight.embeds, weight.hidden))
     return Shard(computing, master, gradients, tuple(held))
 
 
-def _zero2(weights: Sequence[Weight], precision: Precision, gpus: int, *, muon: bool) -> Shard:
-    """DeepSpeed stage 2: all weights on every GPU; the trained ones of a group lie flat, padded, and are split evenly.
+def _zero2(weights: Sequence[Weight], precision: Precision, gpus: int) -> Shard:
+    """DeepSpeed stage 2: all weights on every GPU; the trained ones lie flat, padded, and are split evenly.
 
     Source: arXiv 1910.02054, sections 5.1 and 5.2; deepspeed/runtime/zero/stage_1_and_2.py.
     """
     alignment = ALIGNMENT * gpus
     frozen = sum(weight.numel for weight in weights if not weight.trained)
-    sizes = [sum(weight.numel for weight in group) for group in _groups(weights, muon=muon)]
-    padded = [ceil(size / alignment) * alignment for size in sizes]
-    return _flat(frozen + sum(padded), [[size // gpus] for size in padded], precision, muon=muon)
+    trained = ceil(sum(weight.numel for weight in weights if weight.trained) / alignment) * alignment
+    return _flat(frozen + trained, [trained // gpus] if trained else [], precision)
 
 
-def _zero3(weights: Sequence[Weight], precision: Precision, gpus: int, *, muon: bool) -> Shard:
+def _zero3(weights: Sequence[Weight], precision: Precision, gpus: int) -> Shard:
     """DeepSpeed stage 3: every weight, frozen ones too, is padded and split evenly; small ones also stay gathered.
 
     Source: arXiv 1910.02054, section 5.3; deepspeed/runtime/zero/partition_parameters.py and stage3.py.
     """
     parts = sum(ceil(weight.numel / gpus) for weight in weights)
     gathered = sum(weight.numel for weight in weights if weight.numel <= PERSISTENT)
-    groups = [_sub_groups(group, gpus) for group in _groups(weights, muon=muon)]
-    return _flat(parts + gathered, groups, precision, muon=muon)
+    return _flat(parts + gathered, _sub_groups(weights, gpus), precision)
 
 
-def _flat(computing: int, groups: Sequence[Sequence[int]], precision: Precision, *, muon: bool) -> Shard:
-    """From elements that compute, and the sizes of the flat tensors of each group of trained weights."""
-    trained = sum(size for group in groups for size in group)
-    wide = precision == "fp32-master"
-    held = tuple(
-        Held((size,), FP32 if wide else BF16, hidden=muon and number == 0)
-        for number, group in enumerate(groups)
-        for size in group
-    )
-    return Shard(BF16 * computing, FP32 * trained * wide, BF16 * trained, held)
+def _flat(computing: int, sizes: Sequence[int], precision: Precision) -> Shard:
+    """From the number of weights that compute, and the sizes of the flat tensors that the optimizer updates.
+
+    DeepSpeed always makes a copy of them for it: in bf16, too, with bf16_master_weights_and_grads.
+    """
+    itemsize = FP32 if precision == "fp32-master" else BF16
+    held = tuple(Held((size,), itemsize) for size in sizes)
+    return Shard(BF16 * computing, itemsize * sum(sizes), BF16 * sum(sizes), held)
 
 
-def _groups(weights: Sequence[Weight], *, muon: bool) -> list[list[Weight]]:
-    """Trained weights as the optimizer groups them: all in one, or Muon's first and then AdamW's."""
-    trained = [weight for weight in weights if weight.trained]
-    if not muon:
-        return [trained] if trained else []
-    return [[weight for weight in trained if _is_hidden(weight) is hidden] for hidden in (True, False)]
-
-
-def _sub_groups(group: Sequence[Weight], gpus: int) -> list[int]:
-    """Sizes of the flat tensors, each closed once it is large enough."""
+def _sub_groups(weights: Sequence[Weight], gpus: int) -> list[int]:
+    """Sizes of the flat tensors of stage 3, each closed once it is large enough."""
     sizes, size = [], 0
-    for weight in group:
-        size += ceil(weight.numel / gpus)
+    for weight in weights:
+        if weight.trained:
+            size += ceil(weight.numel / gpus)
         if size >= SUB_GROUP:
             sizes.append(size)
             size = 0
     return [*sizes, size] if size else sizes
-
-
-def _is_hidden(weight: Weight) -> bool:
-    """Whether it is for Muon: a 2-D weight of a hidden layer (documentation of torch.optim.Muon)."""
-    return len(weight.shape) == 2 and weight.kind in ("matrix", "experts", "router")

@@ -31,6 +31,11 @@ class Weight:
         return prod(self.shape)
 
     @property
+    def hidden(self) -> bool:
+        """Whether it is for Muon: a 2-D weight of a hidden layer (documentation of torch.optim.Muon)."""
+        return len(self.shape) == 2 and self.kind in ("matrix", "experts", "router")
+
+    @property
     def embeds(self) -> bool:
         """Whether it is the weight of an nn.Embedding."""
         return self.kind == "embedding" or (self.kind == "position" and len(self.shape) == 2)
@@ -60,8 +65,9 @@ def all_names(scan: Scan) -> tuple[str, ...]:
 def with_lora(weights: list[Weight], rank: int) -> list[Weight]:
     """The weights, all frozen, and an adapter beside every matrix of the layers.
 
-    A linear layer of shape (out, in) gets A of shape (rank, in) and B of shape (out, rank); experts that are stacked in
-    one parameter, routers, the embedding and the head get none, as with PEFT's `target_modules="all-linear"`.
+    A linear layer of shape (out, in) gets A of shape (rank, in) and B of shape (out, rank), as with PEFT's
+    `target_modules="all-linear"`; experts that are stacked in one parameter, routers, the embedding and the head get
+    none. (Of stacked experts PEFT 0.20 adapts those of some model types.)
 
     Source: arXiv 2106.09685, section 4.1.
     """

@@ -8,7 +8,7 @@ from spectrum.budget import Memory
 
 _PARTS = {
     "weights": "all that compute, trained and frozen",
-    "master": "fp32 copies of the trained weights",
+    "master": "copies of the trained weights, for the optimizer",
     "gradients": "of the trained weights",
     "state": "of the optimizer",
     "activations": "an estimate",
