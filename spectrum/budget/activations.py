@@ -60,14 +60,15 @@ def activation_bytes(size: Dimensions, *, sequence_length: int, micro_batch: int
     A layer of arXiv 2205.05198 (section 4.1) keeps sbh(34 + 5as/h) bytes; that is GPT: dropout, a GELU MLP of 4h, as
     many key-value heads as heads, attention scores written out. Counted the same way, in bf16, a layer of today's
     decoders has no dropout, a gated MLP and flash attention, which recomputes the scores (arXiv 2205.14135):
-    two norms' inputs and outputs 4h, attention's q and output 2 x heads x head, its k and v, and the MLP's gate, up,
-    activation and product 4 x intermediate for each expert a token passes. With checkpointing only each layer's input,
-    2sbhL bytes (section 5), and one layer while it is recomputed. The loss takes logits in bf16 and fp32, and
-    their gradient in fp32.
+    two RMS norms of two bf16 and, in transformers, one fp32 tensor each; attention's q and output, k and v; the MLP's
+    gate, up, activation and product for each expert a token passes. With checkpointing only each layer's input, 2sbhL
+    bytes (section 5), and one layer while it is recomputed. The loss takes logits in bf16 and fp32, and their gradient
+    in fp32. Frozen weights save some of this; it is not subtracted.
     """
     tokens = sequence_length * micro_batch
     attention = 2 * size.heads * size.head + 2 * size.key_value_heads * size.head
-    layer = BF16 * tokens * (4 * size.hidden + attention + 4 * size.intermediate * size.experts)
+    mlp = 4 * size.intermediate * size.experts
+    layer = tokens * (BF16 * (4 * size.hidden + attention + mlp) + FP32 * 2 * size.hidden)
     kept = BF16 * tokens * size.hidden * size.layers + layer if checkpointing else layer * size.layers
     return kept + tokens * size.vocabulary * (BF16 + FP32 + FP32)
 
