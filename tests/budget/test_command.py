@@ -143,6 +143,17 @@ def test_largest_that_fits(scanned, limit):
     assert top == 100 or needed(round(top + 0.1, 1)).total > parse_size(limit)
 
 
+def test_a_limit_met_to_the_byte(scanned):
+    """What takes exactly the limit fits; a byte less does not hold it."""
+
+    def needed(top):
+        return memory(model_weights(scanned, select_top(scanned, top).names), Setup())
+
+    limit = needed(50).total
+    assert largest_that_fits(needed, limit)[1].total == limit
+    assert largest_that_fits(needed, limit - 1)[1].total < limit
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [

@@ -159,3 +159,31 @@ def test_as_fully_shard_allocates(tmp_path):
         found = memory(weights, Setup(optimizer, precision, "fsdp", 2, momentum=True))
         assert (found.weights, found.gradients, found.state, found.master) == (held, gradients, state, 0), key
     assert len(measured) == 6
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "state"),
+    [
+        ((64, 64), "matrix", 2 * (4096 + 4 * 16) + 2048),
+        ((4095,), "vector", 8 * 4095),  # and no code books, where nothing is in 8 bits
+        ((64, 65), "position", 8 * 64 * 65),  # learned positions are an nn.Embedding
+        ((1, 64, 65), "position", 2 * (4160 + 4 * 17) + 2048),  # or a bare parameter
+    ],
+)
+def test_edges_of_8_bits(shape, kind, state):
+    """4096 elements are enough; embeddings stay in fp32."""
+    assert memory([Weight(shape, kind, trained=True)], Setup("adamw-8bit")).state == state
+
+
+@pytest.mark.parametrize(("numel", "weights"), [(100_000, 2 * 150_000), (100_001, 2 * 50_001)])
+def test_edge_of_what_stays_gathered(numel, weights):
+    """DeepSpeed compares with <=."""
+    assert memory([Weight((numel,), "vector", trained=False)], Setup(sharding="zero3", gpus=2)).weights == weights
+
+
+@pytest.mark.parametrize(("last", "steps"), [(1_999_999_998, 1), (2_000_000_000, 2)])
+def test_edge_of_a_sub_group(last, steps):
+    """A flat tensor of exactly a billion elements is closed."""
+    weights = [Weight((size,), "vector", trained=True) for size in (last, 2)]
+    found = memory(weights, Setup("adamw", "bf16", "zero3", 2))
+    assert found.state == 4 * (last // 2 + 1) + 4 * steps
