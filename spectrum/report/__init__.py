@@ -1,6 +1,9 @@
 """Scores as a person reads them."""
 
 from spectrum.report.heatmap import heatmap
+from spectrum.report.memory import memory_parts, memory_table
 from spectrum.report.table import parameter_table, selection_table, show_number, trainable_line
 
-__all__ = ["heatmap", "parameter_table", "selection_table", "show_number", "trainable_line"]
+__all__ = [
+    "heatmap", "memory_parts", "memory_table", "parameter_table", "selection_table", "show_number", "trainable_line",
+]  # fmt: skip
