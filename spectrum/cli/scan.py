@@ -1,29 +1,40 @@
 """`spectrum scan`: the main job."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from spectrum.checkpoint import Checkpoint, file_states, open_checkpoint, written_since
 from spectrum.cli.app import app
+from spectrum.cli.choice import overlap_lines, read_choice, read_conditions
 from spectrum.cli.options import (
     ENDINGS,
+    CountOption,
     Embeddings,
     Exclude,
     Format,
     FormatOption,
+    MaxParams,
+    MinSnrOption,
     Modules,
     NoiseModelName,
     Norms,
+    PerTypeOption,
+    ScoreOption,
+    Seed,
+    StrategyOption,
     Top,
+    Trainable,
     TreatmentName,
+    WholeLayers,
     export,
     known_device,
 )
 from spectrum.cli.output import hint, progress, show, warn
 from spectrum.distributed import Team, team
-from spectrum.errors import CheckpointError, ScanFileError
+from spectrum.errors import CheckpointError, ScanFileError, one_line
 from spectrum.results import (
     Scan,
     Settings,
@@ -39,7 +50,9 @@ from spectrum.results import (
 from spectrum.results.build import Plan, plan_scan, run_scan, total_cost, with_device
 from spectrum.results.partial import PartialScan
 from spectrum.results.reuse import adopt, narrow, why_not_reusable
-from spectrum.selection import Selection, select_top
+from spectrum.selection import Selection, overlap, select
+
+_Both: TypeAlias = tuple[Scan, Scan]  # as the file has it, and under the noise model asked for
 
 
 @app.command(epilog="Example: spectrum scan --model ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
@@ -48,7 +61,16 @@ def scan(
         str | None, typer.Option("--model", metavar="PATH", help="Folder of a checkpoint, or one .safetensors file.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Scan the embedded demo, a small Llama.")] = False,
-    top: Top = 25,
+    top: Top = None,
+    count: CountOption = None,
+    min_snr: MinSnrOption = None,
+    max_params: MaxParams = None,
+    trainable: Trainable = None,
+    per_type: PerTypeOption = None,
+    whole_layers: WholeLayers = False,
+    score: ScoreOption = "snr",
+    strategy: StrategyOption = "top",
+    seed: Seed = None,
     modules: Modules = None,
     exclude: Exclude = None,
     all_modules: Annotated[
@@ -85,11 +107,26 @@ def scan(
         bool, typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.")
     ] = False,
 ) -> None:
-    """Score a checkpoint's weight matrices and select the top percent of each module type.
+    """Score a checkpoint's weight matrices and select from them: by default the top 25 percent of each module type.
 
     Writes <model>.json (the scan), <model>.spectra.safetensors (all singular values) and <model>.top25.yaml (the
-    selection) to the output folder. A stored scan that still fits the weights is used again.
+    selection, named after what was asked for) to the output folder. A stored scan that still fits the weights is used
+    again.
     """
+    choice = read_choice(
+        top=top,
+        count=count,
+        min_snr=min_snr,
+        max_params=max_params,
+        trainable=trainable,
+        per_type=per_type,
+        whole_layers=whole_layers,
+        score=score,
+        strategy=strategy,
+        seed=seed,
+        embeddings=embeddings.value,
+        norms=norms.value,
+    )
     settings = Settings(
         noise_model=noise_model.value,
         device=device,
@@ -110,9 +147,12 @@ def scan(
         result = _obtain(checkpoint, plan, stem, ranks, rescan=rescan, quiet=quiet)
     if result is None:  # the rank that leads writes and prints
         return
-    chosen = narrow(result, [item.name for item in plan.scored])
-    selection = select_top(chosen, top, embeddings=embeddings.value, norms=norms.value)
-    _report(selection, chosen, stem.with_name(f"{stem.name}.top{top:g}.{ENDINGS[format]}"), format, quiet=quiet)
+    stored, chosen = (narrow(each, [item.name for item in plan.scored]) for each in result)
+    conditions = read_conditions(chosen, choice, _spectra_file(stem))
+    selection = select(chosen, choice, conditions=conditions)
+    lines = overlap_lines(overlap(selection, choice, chosen, stored, conditions=conditions))
+    path = stem.with_name(f"{stem.name}.{selection.tag}.{ENDINGS[format]}")
+    _report(selection, chosen, path, format, lines, quiet=quiet)
 
 
 def _path(model: str | None, *, demo: bool) -> Path:
@@ -125,7 +165,7 @@ def _path(model: str | None, *, demo: bool) -> Path:
     return demo_checkpoint()
 
 
-def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, rescan: bool, quiet: bool) -> Scan | None:
+def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, rescan: bool, quiet: bool) -> _Both | None:
     """The stored scan where it fits, else a new one; None on the ranks that do not lead."""
     stored = None
     if ranks.leads:
@@ -134,32 +174,33 @@ def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, resc
     if ranks.gather(stored is not None)[0]:
         return stored
     if ranks.leads:
-        return _scan(checkpoint, plan, stem, ranks, quiet=quiet)
+        result = _scan(checkpoint, plan, stem, ranks, quiet=quiet)
+        return result, result
     run_scan(checkpoint, plan, team=ranks)
     return None
 
 
-def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
-    """The scan stored under this name, under the noise model asked for; None where it does not fit any more."""
+def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> _Both | None:
+    """The scan stored under this name; None where it does not fit any more."""
     path = _scan_file(stem)
     if not path.exists():
         return None
     try:
-        stored = read_scan(path)
+        stored = scored = read_scan(path)
         reason = why_not_reusable(stored, plan)
         if reason is None and written_since(checkpoint, path.stat().st_mtime_ns):
             reason = "files of the checkpoint were written after it"
         if reason is None and stored.model != plan.model:
-            stored = adopt(stored, plan)
+            stored = scored = adopt(stored, plan)
             write_scan(stored, path)
         if reason is None and stored.settings.noise_model != plan.settings.noise_model:
             spectra = read_spectra(_spectra_file(stem), fingerprint=stored.model.fingerprint)
-            stored = rescore(stored, spectra, plan.settings.noise_model)  # the file keeps its noise model
+            scored = rescore(stored, spectra, plan.settings.noise_model)  # the file keeps its noise model
     except ScanFileError as error:
         reason = f"it cannot be used ({error})"
     if reason is None:
         hint(f"Using the stored scan '{path}'; --rescan makes a new one.", quiet=quiet)
-        return stored
+        return stored, scored
     warn(f"the stored scan '{path}' is replaced: {reason}.")
     return None
 
@@ -191,7 +232,7 @@ def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet:
     return result
 
 
-def _report(selection: Selection, scan: Scan, path: Path, target: Format, *, quiet: bool) -> None:
+def _report(selection: Selection, scan: Scan, path: Path, target: Format, lines: Sequence[str], *, quiet: bool) -> None:
     text = export(selection, scan, target)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     for warning in selection.warnings:
@@ -200,11 +241,15 @@ def _report(selection: Selection, scan: Scan, path: Path, target: Format, *, qui
         print(path)
     elif target is Format.json:
         print(text, end="")
+        for line in lines:
+            hint(line)
     else:
         from spectrum.report import selection_table, trainable_line  # noqa: PLC0415  it imports rich
 
         show(selection_table(selection))
         print(trainable_line(selection, scan))
+        for line in lines:
+            print(one_line(line))
         print(f"selection: {path}")
 
 

@@ -174,7 +174,7 @@ def test_progress_bar_in_a_terminal(llama):
     assert "84 of 84 matrices" in _in_a_terminal(["scan", "--model", str(llama), "--rescan"])
 
 
-@pytest.mark.parametrize("command", ["bench", "scan", "select", "show", "import"])
+@pytest.mark.parametrize("command", ["bench", "diff", "scan", "select", "show", "import"])
 def test_help_has_an_example(command):
     """Each command's --help ends in an example."""
     done = subprocess.run([*SPECTRUM, command, "--help"], capture_output=True, text=True, check=True)
