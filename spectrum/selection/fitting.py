@@ -29,10 +29,10 @@ def fitting_percent(scan: Scan, choice: Choice, rule: MaxWeights, pools: Sequenc
     if percent is None:
         least = beside + sum(_size(pool.units[0], known) for pool in pools)
         smallest = "one layer" if choice.whole_layers else "one parameter of each module type"
-        frozen = ", or pass --embeddings freeze" if choice.embeddings == "train" and beside else ""
+        frozen = " or pass --embeddings freeze" if choice.embeddings == "train" and beside else ""
         raise SelectionError(
             f"Not even the smallest choice fits: {smallest} and what is trained beside it are {least:,} weights, more "
-            f"than {limit:,}. Allow that many, leave module types out with --exclude{frozen}."
+            f"than {limit:,}. Allow that many, or leave module types out with --exclude{frozen}."
         )
     return percent
 

@@ -93,5 +93,6 @@ def _per_type_tag(rule: PerType) -> str:
     """Readable as far as a file name can be, and a hash of the whole, for patterns hold what file names may not."""
     others = () if rule.otherwise is None else (("*", rule.otherwise),)
     text = ",".join(f"{pattern}={number(share)}" for pattern, share in (*others, *rule.rules))
-    readable = re.sub(r"[^A-Za-z0-9.=_]+", "_", text).strip("_.")[:_LONGEST_TAG]
+    plain = re.sub(r"\.\*|(?<![^,])\*(?==)", lambda found: "" if found[0] == ".*" else "all", text)
+    readable = re.sub(r"[^A-Za-z0-9=_]+", "_", plain).strip("_")[:_LONGEST_TAG]
     return f"per-type-{readable}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
