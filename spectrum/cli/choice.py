@@ -123,7 +123,7 @@ def _rule(
             raise typer.BadParameter(f"{min_snr:g} is no SNR: give a finite number, 0 or more.", param_hint="--min-snr")
         return MinSnr(min_snr)
     if max_params is not None:
-        return MaxWeights(limit=_weights(max_params))
+        return MaxWeights(limit=weights(max_params))
     if trainable is not None:
         return MaxWeights(model_percent=_percent(trainable, "--trainable"))
     if per_type is not None:
@@ -131,7 +131,7 @@ def _rule(
     return TopPercent(25 if top is None else top)
 
 
-def _weights(text: str) -> int:
+def weights(text: str) -> int:
     """A number of weights such as 2.5B, exactly."""
     found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?([KMBT]?)", text.strip(), flags=re.ASCII | re.IGNORECASE)
     number = Fraction(found[1]) * _SCALES[found[2].upper()] if found else Fraction(0)

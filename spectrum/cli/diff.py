@@ -93,10 +93,8 @@ def _check(found: Diff, least: float) -> None:
     """Raise SpectrumError unless the rankings agree."""
     if found.missing or found.new:
         name = (*found.missing, *found.new)[0]
-        raise SpectrumError(
-            f"{len(found.missing)} parameters are missing and {len(found.new)} are new, such as '{name}': "
-            "they have no rank to compare."
-        )
+        counts = f"{len(found.missing)} parameters missing and {len(found.new)} new"
+        raise SpectrumError(f"{counts}, such as '{name}', have no rank to compare.")
     weakest = found.weakest
     if weakest is None or weakest.spearman is None:
         raise SpectrumError("No module type has a correlation: each has fewer than two parameters, or equal scores.")

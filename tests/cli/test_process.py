@@ -27,10 +27,11 @@ def _imports_torch(*words):
 
 
 def test_torch_is_imported_only_to_scan(llama, run):
-    """--help, select, show and import start without torch; only a scan needs it, to name parameters."""
+    """--help, select, show, diff and import start without torch; only a scan needs it, to name parameters."""
     run("scan", "--model", llama)
     scan = "snr_results/tiny-llama.json"
     for words in (["--help"], ["scan", "--help"], ["select", scan], ["select", scan, "--noise-model", "mp"],
+                  ["select", scan, "--score", "condition", "--trainable", "50"], ["diff", scan, scan],
                   ["show", scan], ["show", scan, "--heatmap"]):  # fmt: skip
         assert not _imports_torch(*words), words
     assert _imports_torch("scan", "--model", str(llama))
