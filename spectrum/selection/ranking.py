@@ -1,6 +1,7 @@
 """The order within a module type, under each score."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from math import inf
 from statistics import median
 from typing import Literal
@@ -27,9 +28,13 @@ def rank(parameters: Iterable[ParameterScore], keys: Mapping[str, Key] | None = 
         parameters: of one module type.
         keys: name -> key of another score; by default that of the SNR.
     """
-    return tuple(
-        sorted(parameters, key=lambda item: (keys[item.name] if keys else snr_key(item), natural_key(item.name)))
-    )
+
+    def key(item: ParameterScore) -> Key:
+        return keys[item.name] if keys else snr_key(item)
+
+    # Names are compared only where scores are equal: their keys cost more than all else.
+    by_score = groupby(sorted(parameters, key=key), key=key)
+    return tuple(item for _, tied in by_score for item in _by_name(tuple(tied)))
 
 
 def snr_key(item: ParameterScore) -> Key:
@@ -78,6 +83,10 @@ def condition_numbers(scan: Scan, extremes: Mapping[str, tuple[float, float]]) -
         return {item.name: median(_condition(*extremes[key]) for key in _matrix_keys(item)) for item in items}
     except KeyError as error:
         raise SelectionError(f"The spectra file lacks the matrix {error}. Scan the model again.") from error
+
+
+def _by_name(tied: Sequence[ParameterScore]) -> Sequence[ParameterScore]:
+    return sorted(tied, key=lambda item: natural_key(item.name)) if len(tied) > 1 else tied
 
 
 def _condition(largest: float, smallest: float) -> float:
