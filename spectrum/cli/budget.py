@@ -26,7 +26,7 @@ from spectrum.cli.output import show
 from spectrum.errors import SpectrumError
 from spectrum.naming import match_module_types
 from spectrum.results import Scan, read_scan
-from spectrum.results.build import narrow
+from spectrum.results.reuse import narrow
 from spectrum.selection import select_top
 
 PERCENTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)

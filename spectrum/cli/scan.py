@@ -1,30 +1,41 @@
 """`spectrum scan`: the main job."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from spectrum.checkpoint import Checkpoint, Fetch, open_checkpoint, open_model, written_since
 from spectrum.cli.app import app
+from spectrum.cli.choice import overlap_lines, read_choice, read_conditions
 from spectrum.cli.options import (
     ENDINGS,
+    CountOption,
     Embeddings,
     Exclude,
     Format,
     FormatOption,
+    MaxParams,
+    MinSnrOption,
     Modules,
     NoiseModelName,
     Norms,
+    PerTypeOption,
+    ScoreOption,
+    Seed,
+    StrategyOption,
     Top,
+    Trainable,
     TreatmentName,
+    WholeLayers,
     export,
     known_device,
 )
 from spectrum.cli.output import hint, progress, show, warn
 from spectrum.cli.plan import plan_lines
 from spectrum.distributed import Team, team
-from spectrum.errors import CheckpointError, ScanFileError
+from spectrum.errors import CheckpointError, ScanFileError, one_line
 from spectrum.results import (
     Scan,
     Settings,
@@ -41,7 +52,9 @@ from spectrum.results.build import Plan, plan_scan, run_scan, total_cost, with_d
 from spectrum.results.lock import locked
 from spectrum.results.partial import PartialScan
 from spectrum.results.reuse import adopt, narrow, why_not_reusable
-from spectrum.selection import Selection, select_top
+from spectrum.selection import Selection, overlap, select
+
+_Both: TypeAlias = tuple[Scan, Scan]  # as the file has it, and under the noise model asked for
 
 
 @app.command(epilog="Example: spectrum scan --model ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
@@ -65,7 +78,16 @@ def scan(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be read and computed, and stop there.")
     ] = False,
-    top: Top = 25,
+    top: Top = None,
+    count: CountOption = None,
+    min_snr: MinSnrOption = None,
+    max_params: MaxParams = None,
+    trainable: Trainable = None,
+    per_type: PerTypeOption = None,
+    whole_layers: WholeLayers = False,
+    score: ScoreOption = "snr",
+    strategy: StrategyOption = "top",
+    seed: Seed = None,
     modules: Modules = None,
     exclude: Exclude = None,
     all_modules: Annotated[
@@ -102,11 +124,26 @@ def scan(
         bool, typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.")
     ] = False,
 ) -> None:
-    """Score a checkpoint's weight matrices and select the top percent of each module type.
+    """Score a checkpoint's weight matrices and select from them: by default the top 25 percent of each module type.
 
     Writes <model>.json (the scan), <model>.spectra.safetensors (all singular values) and <model>.top25.yaml (the
-    selection) to the output folder. A stored scan that still fits the weights is used again.
+    selection, named after what was asked for) to the output folder. A stored scan that still fits the weights is used
+    again.
     """
+    choice = read_choice(
+        top=top,
+        count=count,
+        min_snr=min_snr,
+        max_params=max_params,
+        trainable=trainable,
+        per_type=per_type,
+        whole_layers=whole_layers,
+        score=score,
+        strategy=strategy,
+        seed=seed,
+        embeddings=embeddings.value,
+        norms=norms.value,
+    )
     settings = Settings(
         noise_model=noise_model.value,
         device=device,
@@ -135,9 +172,12 @@ def scan(
         result = _obtain(checkpoint, plan, stem, ranks, rescan=rescan, quiet=quiet)
     if result is None:  # the rank that leads writes and prints
         return
-    chosen = narrow(result, [item.name for item in plan.scored])
-    selection = select_top(chosen, top, embeddings=embeddings.value, norms=norms.value)
-    _report(selection, chosen, stem.with_name(f"{stem.name}.top{top:g}.{ENDINGS[format]}"), format, quiet=quiet)
+    stored, chosen = (narrow(each, [item.name for item in plan.scored]) for each in result)
+    conditions = read_conditions(chosen, choice, _spectra_file(stem))
+    selection = select(chosen, choice, conditions=conditions)
+    lines = overlap_lines(overlap(selection, choice, chosen, stored, conditions=conditions))
+    path = stem.with_name(f"{stem.name}.{selection.tag}.{ENDINGS[format]}")
+    _report(selection, chosen, path, format, lines, quiet=quiet)
 
 
 def _open(model: str | None, *, revision: str | None, token: str | None, fetch: Fetch, quiet: bool) -> Checkpoint:
@@ -150,7 +190,7 @@ def _open(model: str | None, *, revision: str | None, token: str | None, fetch: 
     return open_checkpoint(demo_checkpoint())
 
 
-def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, rescan: bool, quiet: bool) -> Scan | None:
+def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, rescan: bool, quiet: bool) -> _Both | None:
     """The stored scan where it fits, else a new one; None on the ranks that do not lead."""
     if not ranks.leads:
         if not ranks.gather(False)[0]:
@@ -160,34 +200,37 @@ def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, resc
     with locked(stem.with_name(f".{stem.name}.lock"), on_wait=_waiting):
         stored = None if rescan else _stored(checkpoint, stem, plan, quiet=quiet)
         ranks.gather(stored is not None)
-        return stored or _scan(checkpoint, plan, stem, ranks, quiet=quiet)
+        if stored is not None:
+            return stored
+        result = _scan(checkpoint, plan, stem, ranks, quiet=quiet)
+        return result, result
 
 
 def _waiting(holder: str) -> None:
     hint(f"Another scan of this model writes to this folder ({holder}); waiting until it is done.")
 
 
-def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> Scan | None:
-    """The scan stored under this name, under the noise model asked for; None where it does not fit any more."""
+def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> _Both | None:
+    """The scan stored under this name; None where it does not fit any more."""
     path = _scan_file(stem)
     if not path.exists():
         return None
     try:
-        stored = read_scan(path)
+        stored = scored = read_scan(path)
         reason = why_not_reusable(stored, plan)
         if reason is None and written_since(checkpoint, path.stat().st_mtime_ns):
             reason = "files of the checkpoint were written after it"
         if reason is None and stored.model != plan.model:
-            stored = adopt(stored, plan)
+            stored = scored = adopt(stored, plan)
             write_scan(stored, path)
         if reason is None and stored.settings.noise_model != plan.settings.noise_model:
             spectra = read_spectra(_spectra_file(stem), fingerprint=stored.model.fingerprint)
-            stored = rescore(stored, spectra, plan.settings.noise_model)  # the file keeps its noise model
+            scored = rescore(stored, spectra, plan.settings.noise_model)  # the file keeps its noise model
     except ScanFileError as error:
         reason = f"it cannot be used ({error})"
     if reason is None:
         hint(f"Using the stored scan '{path}'; --rescan makes a new one.", quiet=quiet)
-        return stored
+        return stored, scored
     warn(f"the stored scan '{path}' is replaced: {reason}.")
     return None
 
@@ -222,7 +265,7 @@ def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet:
     return result
 
 
-def _report(selection: Selection, scan: Scan, path: Path, target: Format, *, quiet: bool) -> None:
+def _report(selection: Selection, scan: Scan, path: Path, target: Format, lines: Sequence[str], *, quiet: bool) -> None:
     text = export(selection, scan, target)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     for warning in selection.warnings:
@@ -231,11 +274,15 @@ def _report(selection: Selection, scan: Scan, path: Path, target: Format, *, qui
         print(path)
     elif target is Format.json:
         print(text, end="")
+        for line in lines:
+            hint(line)
     else:
         from spectrum.report import selection_table, trainable_line  # noqa: PLC0415  it imports rich
 
         show(selection_table(selection))
         print(trainable_line(selection, scan))
+        for line in lines:
+            print(one_line(line))
         print(f"selection: {path}")
 
 
