@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 
 from spectrum.checkpoint import FLOAT_SIZES, Checkpoint
-from spectrum.errors import CheckpointError
+from spectrum.errors import CheckpointError, DecompositionError
 from spectrum.gram import slice_length
 from spectrum.naming import Matrix, Parameter
 from spectrum.prefetch import Read, read_ahead
@@ -91,6 +91,7 @@ def decompose(
 
     Raises:
         CheckpointError: a weight that is not finite, by the name of its tensor.
+        DecompositionError: a matrix for which no solver converged or memory did not suffice, likewise.
     """
     batches = _batches(tasks, device)
     reads = (read for batch in batches for read in _reads(checkpoint, batch))
@@ -261,6 +262,12 @@ def _decompose_whole(
     except ValueError as error:
         wrong = next((task for task, m in zip(batch, matrices, strict=True) if not m.isfinite().all()), batch[0])
         raise _unusable(checkpoint, wrong, error) from error
+    except DecompositionError as error:
+        if len(batch) == 1:
+            raise _unsolved(checkpoint, batch[0], error) from error
+    # One by one they need less memory at a time, and the one that fails is known by name.
+    alone = zip(batch, matrices, strict=True)
+    return [_decompose_whole(checkpoint, [task], [matrix], precision, device)[0] for task, matrix in alone]
 
 
 def _decompose_rows(
@@ -280,17 +287,30 @@ def _decompose_rows(
         spectrum = singular_values_of_rows(read_rows, (rows, cols), precision=precision, device=device)
     except ValueError as error:
         raise _unusable(checkpoint, task, error) from error
+    except DecompositionError as error:
+        raise _unsolved(checkpoint, task, error) from error
     for _ in ahead:  # left over where a GPU ran out of memory and the CPU began anew
         next(pieces)
     return spectrum
 
 
 def _unusable(checkpoint: Checkpoint, task: Task, error: ValueError) -> CheckpointError:
-    place = f" (matrix {task.matrix.label})" if task.matrix.label else ""
     return CheckpointError(
-        f"Tensor '{task.matrix.tensor}' of '{checkpoint.id}'{place} cannot be scored: {error} "
+        f"{_place(checkpoint, task)} cannot be scored: {error} "
         "The checkpoint is damaged: download it again, or leave the module out with --exclude."
     )
+
+
+def _unsolved(checkpoint: Checkpoint, task: Task, error: DecompositionError) -> DecompositionError:
+    return DecompositionError(
+        f"{_place(checkpoint, task)} cannot be scored: {error} Close other programs if memory is short, "
+        "or leave the module out with --exclude; what is finished is kept."
+    )
+
+
+def _place(checkpoint: Checkpoint, task: Task) -> str:
+    place = f" (matrix {task.matrix.label})" if task.matrix.label else ""
+    return f"Tensor '{task.matrix.tensor}' of '{checkpoint.id}'{place}"
 
 
 def _size_bytes(task: Task) -> int:
