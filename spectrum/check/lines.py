@@ -106,7 +106,7 @@ def _unmatched(line: Line, names: Names, scan: Scan) -> Finding:
     """Why a line matches nothing, as far as the scan can tell."""
     text = line.pattern.text
     if "\\." in text and _matches_any(text.replace("\\.", "."), names):
-        message = f"'{text}' matches nothing: Axolotl escapes dots itself, so that an escaped one wants a backslash."
+        message = f"'{text}' matches nothing: Axolotl escapes dots itself, so an escaped one matches a backslash only."
         return Finding("SPC408", message, f"Write '{text.replace(chr(92) + '.', '.')}'.", line=line.number)
     if _matches_any(text, prepare_names(_tied_heads(scan))):
         message = f"'{text}' matches nothing: this model ties its head to the embedding, which is one parameter."

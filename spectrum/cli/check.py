@@ -36,7 +36,7 @@ def check(
         typer.Option(
             "--top",
             metavar="PERCENT",
-            callback=lambda value: value and percent(value),
+            callback=lambda value: None if value is None else percent(value),
             help="Percent of each module type that the config should train; by default what its header says, else 25.",
         ),
     ] = None,
