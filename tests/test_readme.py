@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = ["bench", "budget", "diff", "scan", "select", "show", "import"]
+COMMANDS = ["bench", "budget", "check", "diff", "scan", "select", "show", "import"]
 
 
 def _help(*words):
