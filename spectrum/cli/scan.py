@@ -7,8 +7,20 @@ import typer
 
 from spectrum.checkpoint import Checkpoint, file_states, open_checkpoint, written_since
 from spectrum.cli.app import app
+from spectrum.cli.exporting import (
+    Exported,
+    Into,
+    Lora,
+    LoraAlpha,
+    LoraRank,
+    Qlora,
+    RankPattern,
+    check_options,
+    default_path,
+    export,
+    put_into,
+)
 from spectrum.cli.options import (
-    ENDINGS,
     Embeddings,
     Exclude,
     Format,
@@ -18,7 +30,6 @@ from spectrum.cli.options import (
     Norms,
     Top,
     TreatmentName,
-    export,
     known_device,
 )
 from spectrum.cli.output import hint, progress, show, warn
@@ -79,6 +90,11 @@ def scan(
     ] = "auto",
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.")] = Path("snr_results"),
     format: FormatOption = Format.axolotl,  # noqa: A002  the option's name
+    into: Into = None,
+    lora_rank: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    rank_pattern: RankPattern = False,
+    qlora: Qlora = False,
     rescan: Annotated[bool, typer.Option("--rescan", help="Scan again although a stored scan fits.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.")
@@ -89,6 +105,8 @@ def scan(
     Writes <model>.json (the scan), <model>.spectra.safetensors (all singular values) and <model>.top25.yaml (the
     selection) to the output folder. A stored scan that still fits the weights is used again.
     """
+    lora = Lora(lora_rank, lora_alpha, by_snr=rank_pattern, four_bit=qlora)
+    check_options(format, lora, into)
     settings = Settings(
         noise_model=noise_model.value,
         device=device,
@@ -111,7 +129,10 @@ def scan(
         return
     chosen = narrow(result, [item.name for item in plan.scored])
     selection = select_top(chosen, top, embeddings=embeddings.value, norms=norms.value)
-    _report(selection, chosen, stem.with_name(f"{stem.name}.top{top:g}.{ENDINGS[format]}"), format, quiet=quiet)
+    made = export(selection, chosen, format, lora)
+    _report(selection, chosen, made, default_path(stem, f"top{top:g}", chosen, format), format, quiet=quiet)
+    if into is not None:
+        put_into(into, selection, chosen, format, lora, quiet=quiet)
 
 
 def _path(model: str | None, *, demo: bool) -> Path:
@@ -190,15 +211,16 @@ def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet:
     return result
 
 
-def _report(selection: Selection, scan: Scan, path: Path, target: Format, *, quiet: bool) -> None:
-    text = export(selection, scan, target)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def _report(selection: Selection, scan: Scan, made: Exported, path: Path, target: Format, *, quiet: bool) -> None:
+    replace_file(path, lambda temporary: temporary.write_text(made.text, encoding="utf-8"))
+    for note in made.notes:
+        hint(f"note: {note}", quiet=quiet)
     for warning in selection.warnings:
         warn(warning)
     if quiet:
         print(path)
     elif target is Format.json:
-        print(text, end="")
+        print(made.text, end="")
     else:
         from spectrum.report import selection_table, trainable_line  # noqa: PLC0415  it imports rich
 
