@@ -98,7 +98,7 @@ def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan,
         present = config.entry(key)
         if present is None:
             missing.append(line)
-        elif config.data[key] != wanted[key]:
+        elif config.data[key] != wanted[key] and not (key == "lora_dropout" and "lora_target_parameters" not in wanted):
             changes.append(replaced(present.value, line.partition(": ")[2].rstrip()))
             messages.append(f"'{key}' was {config.data[key]!r} and is now {wanted[key]!r}.")
     homes = [entry for entry in old if entry.key in block_keys]
@@ -239,13 +239,16 @@ def _warnings(config: Config, wanted: dict[str, Any], selection: Selection, scan
 
 def _confirm(config: Config, after: str, wanted: dict[str, Any], removed: set[str], place: str) -> None:
     """Read the new text back: what was put in is there, and what was not touched stands as it stood."""
-    new = parse_config(after, place)
-    same = all(new.data.get(key) == value for key, value in wanted.items())
-    kept = [entry for entry in config.entries if entry.key not in removed]
-    lost = [entry.key for entry in kept if new.entry(entry.key) is None]
+    refused = SpectrumError(
+        f"'{place}' is written in a way that the selection cannot be put into (anchors, or a layout of its own). "
+        "Paste the lines instead. It was left as it is."
+    )
+    try:
+        new = parse_config(after, place)
+    except SpectrumError as error:
+        raise refused from error
+    same = all(new.data.get(key) == value for key, value in wanted.items() if key != "lora_dropout")
+    lost = [entry for entry in config.entries if entry.key not in removed and new.entry(entry.key) is None]
     extra = [key for key in removed if key in new.data and key not in wanted]
     if not same or lost or extra:
-        raise SpectrumError(
-            f"'{place}' is written in a way that the selection cannot be put into (anchors, or a layout of its own). "
-            "Paste the lines instead. It was left as it is."
-        )
+        raise refused

@@ -88,21 +88,20 @@ def lora_targets(selection: Selection, scan: Scan, options: LoraOptions) -> Lora
         raise SelectionError("No weight matrix is selected, so there is nothing that LoRA could adapt.")
     stacked = _has_stacked_experts(scan)
     by_parameter = [item for item in chosen if _needs_parameter(item, stacked=stacked)]
-    by_module = [item for item in chosen if item not in by_parameter]
+    parameters = tuple(item.name for item in by_parameter)
+    known = frozenset(parameters)
+    by_module = [item for item in chosen if item.name not in known]
     if options.four_bit:
         _refuse_four_bit(by_parameter)
     ranks = _ranks(selection.groups, options) if options.by_snr else {}
+    keys = {item.name: _key(_owner(item.name)) for item in by_module} | {name: _key(name) for name in parameters}
     targets = LoraTargets(
         modules=_modules(by_module, scan, stacked=stacked),
-        parameters=tuple(item.name for item in by_parameter),
+        parameters=parameters,
         saved=tuple(dict.fromkeys(_owner(name) for name in (*selection.embeddings, *selection.norms))),
         tied=bool(selection.embeddings) and _is_tied(selection, scan),
-        ranks={_key(item, by_module): rank for item in chosen if (rank := ranks.get(item.name))},
-        alphas={
-            _key(item, by_module): max(1, round(options.scale * rank / options.rank))
-            for item in chosen
-            if (rank := ranks.get(item.name))
-        },
+        ranks={keys[name]: rank for name, rank in ranks.items()},
+        alphas={keys[name]: max(1, round(options.scale * rank / options.rank)) for name, rank in ranks.items()},
         notes=tuple(_notes(selection, by_parameter, options)),
     )
     _confirm(targets, by_module, scan)
@@ -184,9 +183,9 @@ def _ranks(groups: Sequence[Group], options: LoraOptions) -> dict[str, int]:
     return ranks
 
 
-def _key(item: ParameterScore, by_module: Collection[ParameterScore]) -> str:
-    """PEFT puts an optional prefix before a key that it matches; `^` in the key leaves no room for a prefix."""
-    return f"^{escaped(_owner(item.name) if item in by_module else item.name)}"
+def _key(path: str) -> str:
+    """PEFT puts an optional prefix before a key that it matches; `^` in the key leaves no room for one."""
+    return f"^{escaped(path)}"
 
 
 def _notes(selection: Selection, by_parameter: Sequence[ParameterScore], options: LoraOptions) -> list[str]:
@@ -194,6 +193,10 @@ def _notes(selection: Selection, by_parameter: Sequence[ParameterScore], options
     if selection.biases:
         notes.append(
             f"LoRA adapts matrices: the {len(selection.biases)} biases beside selected weights stay as they are."
+        )
+    if any("*" in item.name for group in selection.groups for item in group.selected):
+        notes.append(
+            "These names are for transformers 4: on transformers 5, PEFT takes them for all experts of all layers."
         )
     if by_parameter and options.four_bit:
         notes.append(

@@ -3,6 +3,7 @@
 import random
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -85,6 +86,7 @@ def model_of(name: str):
         return auto.from_config(parsed, attn_implementation="eager")
 
 
+@cache
 def scan_of(name: str, *, kinds=("matrix", "experts")) -> Scan:
     """A scan of the model's parameters as they are saved and named again; the scores are chance."""
     model = model_of(name)

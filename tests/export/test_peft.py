@@ -168,6 +168,8 @@ def test_thousands_of_modules_are_one_expression(peft):
     scan = _experts_of_transformers_4(24, 64)
     settings = _settings(select_top(scan, 50, embeddings="freeze"), scan, by_snr=True)
     assert len(settings["target_modules"]) < 200
+    _, notes = to_peft(select_top(scan, 50, embeddings="freeze"), scan, LoraOptions())
+    assert notes[0].endswith("on transformers 5, PEFT takes them for all experts of all layers.")
     model = torch.nn.Module()
     for layer in (0, 1, 12, 23):
         for expert in (0, 7, 63):
