@@ -7,18 +7,23 @@ from typing import Annotated
 
 import typer
 
-from spectrum.results import Scan
-from spectrum.selection import ScoreName, Selection, Strategy
+from spectrum.selection import ScoreName, Strategy
 
 
 class Format(str, Enum):
     """What a selection is written as."""
 
     axolotl = "axolotl"
+    axolotl_plugin = "axolotl-plugin"
+    axolotl_lora = "axolotl-lora"
+    peft = "peft"
+    swift = "swift"
+    mlx_lm = "mlx-lm"
+    names = "names"
+    regex = "regex"
     json = "json"
-
-
-ENDINGS = {Format.axolotl: "yaml", Format.json: "json"}
+    llama_factory = "llama-factory"
+    torchtune = "torchtune"
 
 
 class NoiseModelName(str, Enum):
@@ -107,10 +112,3 @@ Exclude = Annotated[
     typer.Option("--exclude", metavar="PATTERN", help="Leave out module types that match. May be repeated."),
 ]
 ScanFile = Annotated[Path, typer.Argument(metavar="SCAN", help="Scan file, snr_results/<model>.json.")]
-
-
-def export(selection: Selection, scan: Scan, target: Format) -> str:
-    """The selection as the text of its target."""
-    from spectrum.export import to_axolotl, to_json  # noqa: PLC0415
-
-    return to_axolotl(selection, scan) if target is Format.axolotl else to_json(selection, scan)

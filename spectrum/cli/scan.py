@@ -9,8 +9,20 @@ import typer
 from spectrum.checkpoint import Checkpoint, Fetch, open_checkpoint, open_model, written_since
 from spectrum.cli.app import app
 from spectrum.cli.choice import overlap_lines, read_choice, read_conditions
+from spectrum.cli.exporting import (
+    Exported,
+    Into,
+    Lora,
+    LoraAlpha,
+    LoraRank,
+    Qlora,
+    RankPattern,
+    check_options,
+    default_path,
+    export,
+    put_into,
+)
 from spectrum.cli.options import (
-    ENDINGS,
     CountOption,
     Embeddings,
     Exclude,
@@ -29,7 +41,6 @@ from spectrum.cli.options import (
     Trainable,
     TreatmentName,
     WholeLayers,
-    export,
     known_device,
 )
 from spectrum.cli.output import hint, progress, show, warn
@@ -119,6 +130,11 @@ def scan(
     ] = "auto",
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.")] = Path("snr_results"),
     format: FormatOption = Format.axolotl,  # noqa: A002  the option's name
+    into: Into = None,
+    lora_rank: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    rank_pattern: RankPattern = False,
+    qlora: Qlora = False,
     rescan: Annotated[bool, typer.Option("--rescan", help="Scan again although a stored scan fits.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.")
@@ -144,6 +160,8 @@ def scan(
         embeddings=embeddings.value,
         norms=norms.value,
     )
+    lora = Lora(lora_rank, lora_alpha, by_snr=rank_pattern, four_bit=qlora)
+    check_options(format, lora, into)
     settings = Settings(
         noise_model=noise_model.value,
         device=device,
@@ -176,8 +194,10 @@ def scan(
     conditions = read_conditions(chosen, choice, _spectra_file(stem))
     selection = select(chosen, choice, conditions=conditions)
     lines = overlap_lines(overlap(selection, choice, chosen, stored, conditions=conditions))
-    path = stem.with_name(f"{stem.name}.{selection.tag}.{ENDINGS[format]}")
-    _report(selection, chosen, path, format, lines, quiet=quiet)
+    made = export(selection, chosen, format, lora)
+    _report(selection, chosen, made, default_path(stem, selection.tag, chosen, format), format, lines, quiet=quiet)
+    if into is not None:
+        put_into(into, selection, chosen, format, lora, quiet=quiet)
 
 
 def _open(model: str | None, *, revision: str | None, token: str | None, fetch: Fetch, quiet: bool) -> Checkpoint:
@@ -265,15 +285,18 @@ def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet:
     return result
 
 
-def _report(selection: Selection, scan: Scan, path: Path, target: Format, lines: Sequence[str], *, quiet: bool) -> None:
-    text = export(selection, scan, target)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def _report(
+    selection: Selection, scan: Scan, made: Exported, path: Path, target: Format, lines: Sequence[str], *, quiet: bool
+) -> None:
+    replace_file(path, lambda temporary: temporary.write_text(made.text, encoding="utf-8"))
+    for note in made.notes:
+        hint(f"note: {note}", quiet=quiet)
     for warning in selection.warnings:
         warn(warning)
     if quiet:
         print(path)
     elif target is Format.json:
-        print(text, end="")
+        print(made.text, end="")
         for line in lines:
             hint(line)
     else:

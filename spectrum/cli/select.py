@@ -7,6 +7,7 @@ import typer
 
 from spectrum.cli.app import app
 from spectrum.cli.choice import overlap_lines, read_choice, read_conditions
+from spectrum.cli.exporting import Into, Lora, LoraAlpha, LoraRank, Qlora, RankPattern, check_options, export, put_into
 from spectrum.cli.options import (
     CountOption,
     Embeddings,
@@ -27,7 +28,6 @@ from spectrum.cli.options import (
     Trainable,
     TreatmentName,
     WholeLayers,
-    export,
 )
 from spectrum.cli.output import hint, warn
 from spectrum.naming import match_module_types
@@ -62,6 +62,11 @@ def select(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default standard output.")
     ] = None,
+    into: Into = None,
+    lora_rank: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    rank_pattern: RankPattern = False,
+    qlora: Qlora = False,
 ) -> None:
     """Select from a stored scan, without reading the model: by default the top 25 percent of each module type.
 
@@ -83,6 +88,10 @@ def select(
     )
     if out is not None and out.resolve() == scan_file.resolve():
         raise typer.BadParameter(f"'{out}' is the scan itself.", param_hint="--out")
+    if out is not None and into is not None:
+        raise typer.BadParameter("give either --out or --into.", param_hint="--into")
+    lora = Lora(lora_rank, lora_alpha, by_snr=rank_pattern, four_bit=qlora)
+    check_options(format, lora, into)
     stored = read_scan(scan_file)
     scan = rescored(stored, scan_file, noise_model)
     if modules or exclude:
@@ -91,15 +100,20 @@ def select(
         scan, stored = narrow(scan, names), narrow(stored, names)
     conditions = read_conditions(scan, choice, spectra_file(scan_file))
     selection = choose(scan, choice, conditions=conditions)
-    text = export(selection, scan, format)
     for warning in selection.warnings:
         warn(warning)
     for line in overlap_lines(overlap(selection, choice, scan, stored, conditions=conditions)):
         hint(line)
+    if into is not None:
+        put_into(into, selection, scan, format, lora)
+        return
+    made = export(selection, scan, format, lora)
+    for note in made.notes:
+        hint(f"note: {note}")
     if out is None:
-        print(text, end="")
+        print(made.text, end="")
     else:
-        replace_file(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        replace_file(out, lambda temporary: temporary.write_text(made.text, encoding="utf-8"))
 
 
 def rescored(scan: Scan, scan_file: Path, noise_model: NoiseModelName | None) -> Scan:
