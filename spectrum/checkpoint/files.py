@@ -15,6 +15,9 @@ from spectrum.errors import CheckpointError, one_line
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+PICKLED_SINGLE = "pytorch_model.bin"
+PICKLED = (".bin", ".pt", ".pth")  # endings of what torch.save wrote
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -40,7 +43,9 @@ class CheckpointFiles:
 
 
 def find_files(path: Path) -> CheckpointFiles:
-    """Files of the checkpoint at a path: a folder, a Hub cache snapshot or one .safetensors file.
+    """Files of the checkpoint at a path: a folder, a Hub cache snapshot or one .safetensors or .bin file.
+
+    In a folder safetensors come first, as in transformers: an index of them, one file, then the same in .bin.
 
     Raises:
         CheckpointError: nothing there, nothing readable there, or an index that contradicts the folder.
@@ -60,24 +65,25 @@ def find_files(path: Path) -> CheckpointFiles:
 def _folder(path: Path) -> CheckpointFiles:
     identity, revision = _identity(path)
     config = _read_json_object(path / "config.json") if (path / "config.json").is_file() else None
-    if (path / INDEX).is_file():
-        weight_map = _read_index(path)
-        shards = tuple(sorted(set(weight_map.values())))
-        return CheckpointFiles(identity, revision, path, shards, weight_map, config)
-    if (path / SINGLE).is_file():
-        return CheckpointFiles(identity, revision, path, (SINGLE,), None, config)
+    for index, single in ((INDEX, SINGLE), (PICKLED_INDEX, PICKLED_SINGLE)):
+        if (path / index).is_file():
+            weight_map = _read_index(path / index)
+            shards = tuple(sorted(set(weight_map.values())))
+            return CheckpointFiles(identity, revision, path, shards, weight_map, config)
+        if (path / single).is_file():
+            return CheckpointFiles(identity, revision, path, (single,), None, config)
     raise CheckpointError(_why_nothing(path))
 
 
 def _single_file(path: Path) -> CheckpointFiles:
-    if path.suffix != ".safetensors":
+    if not path.name.endswith((".safetensors", *PICKLED)):
         raise CheckpointError(
-            f"'{path}' is not a .safetensors file. Give a folder with a checkpoint, or one .safetensors file."
+            f"'{path}' is not a .safetensors file, nor a .bin. Give a folder with a checkpoint, or one such file."
         )
     config = path.parent / "config.json"
     identity, revision = _identity(path.parent)
     return CheckpointFiles(
-        id=identity if path.name == SINGLE else _text(path.stem),
+        id=identity if path.name in (SINGLE, PICKLED_SINGLE) else _text(path.stem),
         revision=revision,
         folder=path.parent,
         shards=(path.name,),
@@ -101,8 +107,8 @@ def _text(name: str) -> str:
     return one_line(name.encode(errors="replace").decode())
 
 
-def _read_index(folder: Path) -> dict[str, str]:
-    path = folder / INDEX
+def _read_index(path: Path) -> dict[str, str]:
+    folder = path.parent
     weight_map = _read_json_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"'{path}' has no 'weight_map' that names tensors. Download the checkpoint again.")
@@ -150,10 +156,10 @@ def _why_nothing(folder: Path) -> str:
         )
     if "adapter_config.json" in names or "adapter_model.safetensors" in names:
         return f"'{folder}' holds an adapter, not a model. Scan its base model, or merge the adapter first."
-    if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
+    if any(name.endswith(PICKLED) for name in names):
         return (
-            f"'{folder}' holds only pickled weights (.bin, .pt, .pth), which are not read. "
-            "Load the model with transformers and save it again with save_pretrained(), which writes safetensors."
+            f"'{folder}' holds pickled weights (.bin, .pt, .pth) under other names than '{PICKLED_SINGLE}'. Give one "
+            "by its name, or save the model with save_pretrained(), which writes safetensors."
         )
     return (
         f"'{folder}' has neither '{INDEX}' nor '{SINGLE}'. "

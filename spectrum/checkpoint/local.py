@@ -8,12 +8,15 @@ import io
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from spectrum.checkpoint.files import CheckpointFiles
+from spectrum.checkpoint.files import PICKLED, CheckpointFiles
 from spectrum.checkpoint.headers import LENGTH_BYTES, header_length, parse_header
+from spectrum.checkpoint.state_dict import read_state_dict
+from spectrum.checkpoint.strided import read_strided
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.errors import CheckpointError
 
@@ -75,6 +78,9 @@ class Checkpoint:
             raise CheckpointError(f"Tensor {name!r} in '{self.id}' has dtype {tensor.dtype}, which is not scored.")
         dtype = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[tensor.dtype]
         shape = _rows(tensor.shape, start, stop)
+        if tensor.strides is not None:
+            first = tensor.start + start * tensor.strides[0] * FLOAT_SIZES[tensor.dtype]
+            return read_strided(partial(self.read_bytes, tensor.shard), first, shape, tensor.strides, dtype)
         rows = torch.empty(shape, dtype=dtype)
         row_bytes = tensor.size_bytes // tensor.shape[0] if tensor.shape and tensor.shape[0] else tensor.size_bytes
         buffer = memoryview(rows.reshape(-1).view(torch.uint8).numpy().data)
@@ -140,6 +146,8 @@ class Checkpoint:
             raise CheckpointError(f"'{path}' cannot be opened: {error.strerror}.") from error
         self._files[shard] = file
         size = os.fstat(file.fileno()).st_size
+        if shard.endswith(PICKLED):
+            return read_state_dict(file, size_bytes=size, shard=shard, path=str(path))
         length = header_length(file.read(LENGTH_BYTES), file_size=size, path=str(path))
         header = bytearray(length)
         self.read_bytes(shard, LENGTH_BYTES, memoryview(header))

@@ -180,7 +180,8 @@ def _header(header, data=b"\0" * 8):
 _FAULTS = {
     "empty folder": (lambda folder: None, "is empty. Download the checkpoint into it."),
     "only gguf": (_only("model-q4.gguf"), "holds only GGUF weights, which are quantised for inference"),
-    "only bin": (_only("pytorch_model.bin"), "holds only pickled weights"),
+    "bin of no pickle": (_only("pytorch_model.bin"), "The pickle in .* is not read: it is cut off or damaged"),
+    "bin of another name": (_only("consolidated.00.pth"), "holds pickled weights .* under other names than"),
     "adapter": (_only("adapter_model.safetensors"), "holds an adapter, not a model"),
     "something else": (_only("README.md"), "has neither 'model.safetensors.index.json' nor 'model.safetensors'"),
     "shard absent": (_missing_shard, "lists shard 'b.safetensors', which does not exist"),
