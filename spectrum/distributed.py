@@ -17,6 +17,8 @@ from spectrum.errors import SpectrumError
 
 T = TypeVar("T")
 
+# Ranks of one job start within seconds of each other; a machine that has not come by then is not coming.
+JOINING = timedelta(minutes=10)
 # Ranks meet after every round. One that waits longer than this for another takes it for dead: longer than the longest
 # matrix takes on a CPU, an embedding of 256000 x 8192 redone in float64.
 PATIENCE = timedelta(hours=2)
@@ -57,10 +59,28 @@ class Team:
         try:
             dist.all_gather_object(values, value)
         except RuntimeError as error:
-            raise self._lost() from error
+            raise self.lost() from error
         return cast("list[T]", values)
 
-    def _lost(self) -> SpectrumError:
+    def collect(self, value: T) -> list[T]:
+        """The values of all ranks, in order of rank, on the rank that leads; none on the others.
+
+        Raises:
+            SpectrumError: another rank has ended.
+        """
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist  # noqa: PLC0415
+
+        values: list[Any] | None = [None] * self.size if self.leads else None
+        try:
+            dist.gather_object(value, values, dst=0)
+        except RuntimeError as error:
+            raise self.lost() from error
+        return cast("list[T]", values or [])
+
+    def lost(self) -> SpectrumError:
+        """The error of a rank that cannot go on without the others."""
         return SpectrumError(
             f"Rank {self.rank} of {self.size} stops: another rank has ended, or the job was told to stop. "
             "Run the same command again; it carries on where it stopped."
@@ -82,11 +102,13 @@ def team() -> Iterator[Team]:
         yield ALONE
         return
     import torch.distributed as dist  # noqa: PLC0415
+    from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
 
     try:
         joined = Team(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
         # gloo also where the matrices are on GPUs: what is sent are spectra, and they are on the CPU.
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        store, rank, _ = next(rendezvous("env://", timeout=JOINING))
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (KeyError, ValueError, RuntimeError) as error:
         raise SpectrumError(
             f"The ranks of this job cannot be joined ({error}). Start it with torchrun, which sets what they need."
@@ -127,4 +149,4 @@ def rounds(costs: Sequence[float], size: int, *, smallest: float, most: int = MO
 
 def _stopped(member: Team, number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     """What SIGTERM does: torchrun ends the remaining ranks with it when one has failed."""
-    raise member._lost()  # noqa: SLF001
+    raise member.lost()

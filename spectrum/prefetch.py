@@ -8,10 +8,6 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# A larger read waits until the one before it is used up, or both would be in memory: two down projections of an 8B
-# model are 235 MB. A tall matrix comes in slices of 16 MiB.
-LARGEST_AHEAD_BYTES = 64 * 2**20
-
 
 @dataclass(frozen=True)
 class Read(Generic[T]):
@@ -26,23 +22,28 @@ class Read(Generic[T]):
     call: Callable[[], T]
 
 
-def read_ahead(reads: Iterable[Read[T]]) -> Generator[T, None, None]:
+def read_ahead(reads: Iterable[Read[T]], *, largest_bytes: int | None = None) -> Generator[T, None, None]:
     """Results of the reads in order, each begun while the caller still works on the one before.
 
     At most one result waits besides the one in use. An error of a read is raised where its result would come.
+
+    Args:
+        reads: to do.
+        largest_bytes: a larger read is not begun before its result is asked for; None for no limit.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="spectrum-read") as pool:
-        waiting: deque[tuple[Read[T], Future[T] | None]] = deque()
-        try:
-            for read in reads:
-                small = read.size_bytes <= LARGEST_AHEAD_BYTES
-                waiting.append((read, pool.submit(read.call) if small else None))
-                if len(waiting) > 1:
-                    yield _result(*waiting.popleft())
-            while waiting:
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spectrum-read")
+    waiting: deque[tuple[Read[T], Future[T] | None]] = deque()
+    try:
+        for read in reads:
+            small = largest_bytes is None or read.size_bytes <= largest_bytes
+            waiting.append((read, pool.submit(read.call) if small else None))
+            if len(waiting) > 1:
                 yield _result(*waiting.popleft())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while waiting:
+            yield _result(*waiting.popleft())
+    finally:
+        # Not waited for: a read from a server that hangs would hold up Ctrl-C. Closing the checkpoint ends it.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _result(read: Read[T], future: Future[T] | None) -> T:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,9 +41,8 @@ class Task:
 
     @property
     def cost(self) -> float:
-        """About proportional to the time it takes: p^2 (q + EIGENVALUE_COST p) multiplications."""
-        p, q = min(self.matrix.shape), max(self.matrix.shape)
-        return float(p * p) * (q + EIGENVALUE_COST * p)
+        """See `estimated_cost`."""
+        return estimated_cost(self.matrix.shape)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Decomposed:
 
     task: Task
     spectrum: Spectrum
+
+
+def estimated_cost(shape: tuple[int, int]) -> float:
+    """What decomposing a matrix takes, about: p^2 (q + EIGENVALUE_COST p) multiplications."""
+    p, q = min(shape), max(shape)
+    return float(p * p) * (q + EIGENVALUE_COST * p)
 
 
 def plan_tasks(checkpoint: Checkpoint, parameters: Sequence[Parameter]) -> list[Task]:
@@ -83,7 +89,8 @@ def decompose(
         CheckpointError: a weight that is not finite, by the name of its tensor.
     """
     batches = _batches(tasks, device)
-    pieces = read_ahead(read for batch in batches for read in _reads(checkpoint, batch))
+    reads = (read for batch in batches for read in _reads(checkpoint, batch))
+    pieces = read_ahead(reads, largest_bytes=checkpoint.largest_ahead)
     try:
         for batch in batches:
             if _by_rows(batch):
@@ -175,7 +182,7 @@ def _reads(checkpoint: Checkpoint, batch: Sequence[Task]) -> Iterator[Read[list[
     if not _by_rows(batch):
         matrices = [task.matrix for task in batch]
         size_bytes = sum(map(_size_bytes, batch))
-        yield Read(size_bytes, lambda: [read_matrix(checkpoint, matrix) for matrix in matrices])
+        yield Read(size_bytes, lambda: _read_matrices(checkpoint, matrices))
         return
     rows, cols = batch[0].matrix.shape
     step = slice_length(cols)
@@ -183,6 +190,13 @@ def _reads(checkpoint: Checkpoint, batch: Sequence[Task]) -> Iterator[Read[list[
         stop = min(start + step, rows)
         row_bytes = _size_bytes(batch[0]) // rows
         yield Read((stop - start) * row_bytes, partial(_read_rows, checkpoint, batch[0].matrix.tensor, start, stop))
+
+
+def _read_matrices(checkpoint: Checkpoint, matrices: Sequence[Matrix]) -> list[torch.Tensor]:
+    if checkpoint.concurrent_reads == 1 or len(matrices) == 1:
+        return [read_matrix(checkpoint, matrix) for matrix in matrices]
+    with ThreadPoolExecutor(checkpoint.concurrent_reads) as pool:
+        return list(pool.map(partial(read_matrix, checkpoint), matrices))
 
 
 def _read_rows(checkpoint: Checkpoint, tensor: str, start: int, stop: int) -> list[torch.Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hub_client import hub  # noqa: F401  # the fixture
 from safetensors.torch import save_file
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published-snr"

@@ -126,3 +126,21 @@ def test_an_error_on_one_rank_is_told_once(tmp_path):
     done = _torchrun(2, "--model", folder)
     assert done.returncode != 0
     assert done.stderr.count("Tensor 'model.layers.3.mlp.down_proj.weight' of 'bad' cannot be scored") == 1
+
+
+def test_a_rank_that_is_alone_says_so(tmp_path):
+    """A rank that cannot reach the first one ends with one clear line once the time for joining is over."""
+    code = (
+        "import datetime, sys, spectrum.distributed as d\n"
+        "d.JOINING = datetime.timedelta(seconds=1)\n"
+        "from spectrum.cli import main\n"
+        f"sys.argv = ['spectrum', 'scan', '--demo', '--out', {str(tmp_path)!r}]\n"
+        "main()\n"
+    )
+    lost = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=False, env=os.environ | lost, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("spectrum: The ranks of this job cannot be joined (")
+    assert "Traceback" not in ended.stderr

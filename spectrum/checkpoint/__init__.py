@@ -1,6 +1,7 @@
 """Which files, and what their headers say. Knows nothing of models or of singular values."""
 
-from spectrum.checkpoint.fingerprint import Fingerprint, file_states, fingerprint, written_since
+from spectrum.checkpoint.fingerprint import Fingerprint, fingerprint, written_since
+from spectrum.checkpoint.hub import Fetch, open_model
 from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.opening import open_checkpoint
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
@@ -8,10 +9,11 @@ from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 __all__ = [
     "FLOAT_SIZES",
     "Checkpoint",
+    "Fetch",
     "Fingerprint",
     "Tensor",
-    "file_states",
     "fingerprint",
     "open_checkpoint",
+    "open_model",
     "written_since",
 ]

@@ -8,6 +8,7 @@ a byte of a storage read here. Source: `torch/serialization.py` of torch 2.13.
 import io
 import struct
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,16 +45,50 @@ class Archive:
     starts: dict[str, int]
 
 
+class ShardFile(io.RawIOBase):
+    """A shard as a file, on whatever reads its bytes."""
+
+    def __init__(self, read: Callable[[int, memoryview], None], size_bytes: int) -> None:
+        """Take a function that fills a buffer from an offset, and the size of the shard."""
+        self._read, self.size_bytes, self._position = read, size_bytes, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position, not before the beginning."""
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}[whence]
+        if self._position < 0:
+            raise ValueError("a position before the beginning")
+        return self._position
+
+    def tell(self) -> int:
+        """The position."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the shard goes."""
+        count: int = max(0, min(len(buffer), self.size_bytes - self._position))
+        if count:
+            self._read(self._position, memoryview(buffer).cast("B")[:count])
+        self._position += count
+        return count
+
+
 class ArchiveError(Exception):
     """No sound file of torch.save. Its text is the reason and the remedy, for the user."""
 
 
-def read_archive(file: io.FileIO, size_bytes: int) -> Archive:
+def read_archive(file: ShardFile) -> Archive:
     """The pickle of a file, and where its storages stand; every one lies inside the file.
 
     Args:
-        file: open for reading.
-        size_bytes: of the whole file.
+        file: its beginning.
 
     Raises:
         ArchiveError: no file of torch.save, or one that is cut off, altered, or of another kind.
@@ -63,23 +98,23 @@ def read_archive(file: io.FileIO, size_bytes: int) -> Archive:
     head = file.read(265)
     file.seek(0)
     if head.startswith(ZIP_START):
-        return _read_zip(file, size_bytes)
+        return _read_zip(file)
     if head[257:262] == b"ustar":
         raise ArchiveError("is in the tar format of torch before 0.1.10. Load it with that torch and save it again.")
-    return _read_legacy(file, size_bytes)
+    return _read_legacy(file)
 
 
-def _read_zip(file: io.FileIO, size_bytes: int) -> Archive:
+def _read_zip(file: ShardFile) -> Archive:
     entries = _entries(file)
     prefix = next(iter(entries)).partition("/")[0] + "/"
     if f"{prefix}constants.pkl" in entries:
         raise ArchiveError("is a TorchScript archive, a program with its weights. Save the model's state_dict() alone.")
     if f"{prefix}data.pkl" not in entries:
         raise ArchiveError("is a zip archive but none of torch.save. Download the file again.")
-    if f"{prefix}byteorder" in entries and _content(file, entries[f"{prefix}byteorder"], size_bytes) != b"little":
+    if f"{prefix}byteorder" in entries and _content(file, entries[f"{prefix}byteorder"]) != b"little":
         raise ArchiveError("was saved on a big-endian machine. Load it with torch and save it again.")
     storages: dict[str, Storage] = {}
-    pickle = io.BytesIO(_content(file, entries[f"{prefix}data.pkl"], size_bytes))
+    pickle = io.BytesIO(_content(file, entries[f"{prefix}data.pkl"]))
     saved = read_pickle(pickle, ALLOWED, lambda identification: _storage(identification, storages))
     starts = {}
     for storage in storages.values():
@@ -90,11 +125,11 @@ def _read_zip(file: io.FileIO, size_bytes: int) -> Archive:
                 f"should hold {storage.size_bytes} bytes of storage {storage.key!r} and holds {held}. "
                 "It is truncated or was altered; download it again."
             )
-        starts[storage.key] = _start(file, entry, size_bytes)
+        starts[storage.key] = _start(file, entry)
     return Archive(saved, starts)
 
 
-def _entries(file: io.FileIO) -> dict[str, zipfile.ZipInfo]:
+def _entries(file: ShardFile) -> dict[str, zipfile.ZipInfo]:
     """The records of the archive, in order."""
     try:
         infos = zipfile.ZipFile(_Sparing(file)).infolist()
@@ -109,7 +144,7 @@ def _entries(file: io.FileIO) -> dict[str, zipfile.ZipInfo]:
 class _Sparing:
     """A file for the zipfile module, which reads a directory of any announced size at once."""
 
-    def __init__(self, file: io.FileIO) -> None:
+    def __init__(self, file: ShardFile) -> None:
         self._file = file
         self.seek, self.tell = file.seek, file.tell
 
@@ -123,16 +158,16 @@ class _Sparing:
         return data
 
 
-def _start(file: io.FileIO, entry: zipfile.ZipInfo, size_bytes: int) -> int:
+def _start(file: ShardFile, entry: zipfile.ZipInfo) -> int:
     """First byte of an uncompressed record, which lies inside the file."""
     plain = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
-    if plain and not entry.flag_bits & 1 and 0 <= entry.header_offset < size_bytes:
+    if plain and not entry.flag_bits & 1 and 0 <= entry.header_offset < file.size_bytes:
         file.seek(entry.header_offset)
         header = file.read(_LOCAL_HEADER.size) or b""
         if len(header) == _LOCAL_HEADER.size and header.startswith(ZIP_START):
             _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
             start = entry.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
-            if start + entry.file_size <= size_bytes:
+            if start + entry.file_size <= file.size_bytes:
                 return int(start)
     raise ArchiveError(
         f"has the record {entry.filename!r} compressed, encrypted or outside of the file, as torch.save never writes "
@@ -140,15 +175,15 @@ def _start(file: io.FileIO, entry: zipfile.ZipInfo, size_bytes: int) -> int:
     )
 
 
-def _content(file: io.FileIO, entry: zipfile.ZipInfo, size_bytes: int) -> bytes:
-    start = _start(file, entry, size_bytes)
+def _content(file: ShardFile, entry: zipfile.ZipInfo) -> bytes:
+    start = _start(file, entry)
     if entry.file_size > _MAX_DIRECTORY_BYTES * 2:
         raise PickleError(f"it has {entry.file_size} bytes beside the weights")
     file.seek(start)
     return file.read(entry.file_size) or b""
 
 
-def _read_legacy(file: io.FileIO, size_bytes: int) -> Archive:
+def _read_legacy(file: ShardFile) -> Archive:
     storages: dict[str, Storage] = {}
     buffered = io.BufferedReader(file)
     try:
@@ -160,26 +195,26 @@ def _read_legacy(file: io.FileIO, size_bytes: int) -> Archive:
         position = buffered.tell()
     finally:
         buffered.detach()  # or it would close the file
-    return Archive(saved, _legacy_starts(file, position, size_bytes, keys, storages))
+    return Archive(saved, _legacy_starts(file, position, keys, storages))
 
 
-def _legacy_starts(
-    file: io.FileIO, position: int, size_bytes: int, keys: Any, storages: dict[str, Storage]
-) -> dict[str, int]:
+def _legacy_starts(file: ShardFile, position: int, keys: Any, storages: dict[str, Storage]) -> dict[str, int]:
     """Each storage stands behind its number of elements, in the order of the keys."""
     starts: dict[str, int] = {}
     for key in keys if type(keys) is list else ():
         storage = storages.get(key) if type(key) is str else None
         file.seek(position)
         numel = int.from_bytes(file.read(8) or b"", "little")
-        if storage is None or key in starts or numel != storage.numel or position + 8 + storage.size_bytes > size_bytes:
+        if storage is None or key in starts or numel != storage.numel:
+            break
+        if position + 8 + storage.size_bytes > file.size_bytes:
             break
         starts[key] = position + 8
         position += 8 + storage.size_bytes
     missing = storages.keys() - starts.keys()
-    if missing or position != size_bytes:
+    if missing or position != file.size_bytes:
         raise ArchiveError(
-            f"has {size_bytes} bytes, which do not hold the {len(storages)} storages that its pickle tells of. "
+            f"has {file.size_bytes} bytes, which do not hold the {len(storages)} storages that its pickle tells of. "
             "It is truncated or was altered; download it again."
         )
     return starts

@@ -6,7 +6,7 @@ adapters; reading every `*.safetensors` would mix them.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +17,8 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 PICKLED_SINGLE = "pytorch_model.bin"
+PREFERENCE = ((INDEX, SINGLE), (PICKLED_INDEX, PICKLED_SINGLE))  # index or one file, as transformers looks for them
+INDEXES = (INDEX, PICKLED_INDEX)
 PICKLED = (".bin", ".pt", ".pth")  # endings of what torch.save wrote
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -65,14 +67,14 @@ def find_files(path: Path) -> CheckpointFiles:
 def _folder(path: Path) -> CheckpointFiles:
     identity, revision = _identity(path)
     config = _read_json_object(path / "config.json") if (path / "config.json").is_file() else None
-    for index, single in ((INDEX, SINGLE), (PICKLED_INDEX, PICKLED_SINGLE)):
+    for index, single in PREFERENCE:
         if (path / index).is_file():
             weight_map = _read_index(path / index)
             shards = tuple(sorted(set(weight_map.values())))
             return CheckpointFiles(identity, revision, path, shards, weight_map, config)
         if (path / single).is_file():
             return CheckpointFiles(identity, revision, path, (single,), None, config)
-    raise CheckpointError(_why_nothing(path))
+    raise CheckpointError(why_nothing(path, [entry.name for entry in path.iterdir()]))
 
 
 def _single_file(path: Path) -> CheckpointFiles:
@@ -108,16 +110,26 @@ def _text(name: str) -> str:
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    folder = path.parent
-    weight_map = _read_json_object(path).get("weight_map")
+    # A pipe or a device would be waited for, or read for ever: files only.
+    return read_weight_map(_read_json_object(path), path, exists=lambda shard: (path.parent / shard).is_file())
+
+
+def read_weight_map(index: Mapping[str, Any], path: Path, *, exists: Callable[[str], bool]) -> dict[str, str]:
+    """Tensor name -> shard, from a parsed index.
+
+    Raises:
+        CheckpointError: it names none, or shards that are outside the folder or do not exist.
+    """
+    weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"'{path}' has no 'weight_map' that names tensors. Download the checkpoint again.")
     for name, shard in weight_map.items():
         _check_shard_name(path, name, shard)
     for shard in sorted(set(weight_map.values())):
-        if not (folder / shard).is_file():  # a pipe or a device would be waited for, or read for ever
+        if not exists(shard):
             raise CheckpointError(
-                f"The index of '{folder}' lists shard '{shard}', which does not exist. Download the checkpoint again."
+                f"The index of '{path.parent}' lists shard '{shard}', which does not exist. "
+                "Download the checkpoint again."
             )
     return weight_map
 
@@ -134,19 +146,29 @@ def _check_shard_name(path: Path, name: str, shard: Any) -> None:
 
 def _read_json_object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"'{path}' is not valid JSON. Download the file again.") from error
+        content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"'{path}' cannot be read: {error.strerror}.") from error
+    return parse_json_object(content, path)
+
+
+def parse_json_object(content: bytes, path: Path) -> dict[str, Any]:
+    """An object of JSON.
+
+    Raises:
+        CheckpointError: anything else.
+    """
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"'{path}' is not valid JSON. Download the file again.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"'{path}' is not a JSON object. Download the file again.")
     return value
 
 
-def _why_nothing(folder: Path) -> str:
+def why_nothing(folder: Path, names: Sequence[str]) -> str:
     """What stands in the folder in place of a safetensors checkpoint, and what to do about it."""
-    names = sorted(entry.name for entry in folder.iterdir())
     if not names:
         return f"'{folder}' is empty. Download the checkpoint into it."
     if any(name.endswith(".gguf") for name in names):

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.tensors import Tensor
@@ -16,8 +14,6 @@ from spectrum.checkpoint.tensors import Tensor
 WHOLE_BYTES = 256 * 1024
 BLOCK_BYTES = 4 * 1024
 SAMPLES = WHOLE_BYTES // BLOCK_BYTES
-
-_BLOB = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")  # sha256 of a large file, git's sha1 of a small one
 
 
 @dataclass(frozen=True)
@@ -49,13 +45,7 @@ def written_since(checkpoint: Checkpoint, time_ns: int) -> bool:
         checkpoint: open.
         time_ns: nanoseconds since the epoch, as file systems count.
     """
-    return _hash_blobs(checkpoint) is None and max(time for _, _, time in file_states(checkpoint)) > time_ns
-
-
-def file_states(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
-    """(shard, size in bytes, time of the last change in ns): what tells an edit while or between scans."""
-    stats = [(shard, (checkpoint.folder / shard).stat()) for shard in checkpoint.shards]
-    return [(shard, stat.st_size, stat.st_mtime_ns) for shard, stat in stats]
+    return _hash_blobs(checkpoint) is None and max(time for _, _, time in checkpoint.states()) > time_ns
 
 
 def _hash_headers(tensors: list[Tensor]) -> str:
@@ -64,28 +54,12 @@ def _hash_headers(tensors: list[Tensor]) -> str:
 
 
 def _hash_blobs(checkpoint: Checkpoint) -> str | None:
-    """Evidence of the Hub cache: the commit, and blobs that are named by their hash. None where it does not hold."""
-    if checkpoint.revision is None:
-        return None
-    blobs = [_blob(checkpoint.folder / shard) for shard in checkpoint.shards]
-    if None in blobs:
+    """Evidence of the Hub or its cache: the commit, and the hash of each shard. None where it does not hold."""
+    blobs = None if checkpoint.revision is None else checkpoint.blobs()
+    if blobs is None:
         return None
     facts = [checkpoint.revision, *([shard, blob] for shard, blob in zip(checkpoint.shards, blobs, strict=True))]
     return "hub:" + hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()
-
-
-def _blob(path: Path) -> str | None:
-    """Name of the blob a snapshot's file links to.
-
-    None for a file that is no such link, or whose blob was written after the link was made: `save_pretrained()` into
-    a snapshot writes through the link, and the name then no longer tells what is inside.
-    """
-    if not path.is_symlink():
-        return None
-    blob = path.resolve()
-    if not _BLOB.fullmatch(blob.name) or blob.stat().st_mtime_ns > path.lstat().st_mtime_ns:
-        return None
-    return blob.name
 
 
 def _hash_samples(checkpoint: Checkpoint, tensors: list[Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""An open checkpoint on disk: headers read and checked, tensors read on demand.
+"""An open checkpoint: headers read and checked, tensors read on demand. Here from disk; over HTTP in streamed.py.
 
 Data are read by byte range into memory of our own, not through a memory map: mapped pages of every shard would
 count as memory of the process, and rows of one tensor are all that a chunked decomposition wants at a time.
@@ -6,13 +6,16 @@ count as memory of the process, and rows of one tensor are all that a chunked de
 
 import io
 import os
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from spectrum.checkpoint.archive import ShardFile
 from spectrum.checkpoint.files import PICKLED, CheckpointFiles
 from spectrum.checkpoint.headers import LENGTH_BYTES, header_length, parse_header
 from spectrum.checkpoint.state_dict import read_state_dict
@@ -24,14 +27,23 @@ if TYPE_CHECKING:
     import torch
 
 
+_BLOB = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")  # sha256 of a large file, git's sha1 of a small one
+
+# A larger matrix waits until the one before it is used up, or both would be in memory: two down projections of an 8B
+# model are 235 MB, and a disk delivers one in a fraction of the time its decomposition takes.
+LARGEST_AHEAD_BYTES = 64 * 2**20
+
+
 class Checkpoint:
     """A checkpoint whose headers are read and whose shards are open. Close it, or use it in a `with` statement.
 
     Attributes:
         id: 'owner/name' for a snapshot of the Hub cache, else the name of the folder or file.
         revision: commit hash for a snapshot of the Hub cache, else None.
-        folder: where the shards stand.
+        folder: where the shards stand; of a streamed checkpoint, 'owner/name'.
         shards: file names, in order.
+        concurrent_reads: how many tensors are read at a time to best effect.
+        largest_ahead: bytes up to which a matrix is read while another is decomposed; None for any.
         config: the parsed config.json; None where there is none.
         tensors: name -> tensor, over all shards.
         stored_tensors: the same as the headers have them, before quantised weights are folded.
@@ -39,6 +51,9 @@ class Checkpoint:
     Raises:
         CheckpointError: on opening, for everything the headers can tell; on reading, for a file that changed.
     """
+
+    concurrent_reads = 1
+    largest_ahead: int | None = LARGEST_AHEAD_BYTES
 
     def __init__(self, files: CheckpointFiles) -> None:
         """Open every shard and read its header."""
@@ -110,9 +125,20 @@ class Checkpoint:
             done += count
         return done
 
+    def states(self) -> list[tuple[str, int, int]]:
+        """(shard, size in bytes, time of the last change in ns): what tells an edit while or between scans."""
+        stats = [(shard, (self.folder / shard).stat()) for shard in self.shards]
+        return [(shard, stat.st_size, stat.st_mtime_ns) for shard, stat in stats]
+
+    def blobs(self) -> list[str] | None:
+        """Hash of each shard, as the Hub or its cache states it; None where nobody vouches for one."""
+        blobs = [_blob(self.folder / shard) for shard in self.shards]
+        return None if None in blobs else cast("list[str]", blobs)
+
     def close(self) -> None:
-        """Close the shards."""
-        self._stack.close()
+        """Close the shards; a read under way in another thread is waited for."""
+        with self._lock:
+            self._stack.close()
 
     def __enter__(self) -> "Checkpoint":  # noqa: PYI034  typing.Self is not in Python 3.10
         return self
@@ -139,19 +165,25 @@ class Checkpoint:
         return tensors
 
     def _read_header(self, shard: str) -> dict[str, Tensor]:
+        path = str(self.folder / shard)
+        size = self._open(shard)
+        if shard.endswith(PICKLED):
+            return read_state_dict(ShardFile(partial(self.read_bytes, shard), size), shard=shard, path=path)
+        prefix = bytearray(min(size, LENGTH_BYTES))
+        self.read_bytes(shard, 0, memoryview(prefix))
+        header = bytearray(header_length(bytes(prefix), file_size=size, path=path))
+        self.read_bytes(shard, LENGTH_BYTES, memoryview(header))
+        return parse_header(bytes(header), file_size=size, shard=shard, path=path)
+
+    def _open(self, shard: str) -> int:
+        """Make a shard ready for reading; its size in bytes."""
         path = self.folder / shard
         try:
             file = self._stack.enter_context(io.FileIO(path))
         except OSError as error:
             raise CheckpointError(f"'{path}' cannot be opened: {error.strerror}.") from error
         self._files[shard] = file
-        size = os.fstat(file.fileno()).st_size
-        if shard.endswith(PICKLED):
-            return read_state_dict(file, size_bytes=size, shard=shard, path=str(path))
-        length = header_length(file.read(LENGTH_BYTES), file_size=size, path=str(path))
-        header = bytearray(length)
-        self.read_bytes(shard, LENGTH_BYTES, memoryview(header))
-        return parse_header(bytes(header), file_size=size, shard=shard, path=str(path))
+        return os.fstat(file.fileno()).st_size
 
     def _check_index(self, weight_map: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
         for name, shard in weight_map.items():
@@ -160,6 +192,20 @@ class Checkpoint:
                     f"The index of '{self.folder}' says that tensor {name!r} is in '{shard}', but it is not there. "
                     "Download the checkpoint again into an empty folder."
                 )
+
+
+def _blob(path: Path) -> str | None:
+    """Name of the blob a snapshot's file links to.
+
+    None for a file that is no such link, or whose blob was written after the link was made: `save_pretrained()` into
+    a snapshot writes through the link, and the name then no longer tells what is inside.
+    """
+    if not path.is_symlink():
+        return None
+    blob = path.resolve()
+    if not _BLOB.fullmatch(blob.name) or blob.stat().st_mtime_ns > path.lstat().st_mtime_ns:
+        return None
+    return blob.name
 
 
 def _rows(shape: tuple[int, ...], start: int, stop: int | None) -> tuple[int, ...]:

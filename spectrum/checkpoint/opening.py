@@ -15,7 +15,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: whatever the files' names and headers can tell; a quantisation that has no spectrum to scan.
     """
-    checkpoint = Checkpoint(find_files(Path(path)))
+    return folded(Checkpoint(find_files(Path(path))))
+
+
+def folded(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its quantised weights folded; closed where it holds what has no spectrum to scan."""
     try:
         return unquantized(checkpoint)
     except BaseException:

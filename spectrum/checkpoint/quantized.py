@@ -40,6 +40,7 @@ class DequantizedCheckpoint(Checkpoint):
         """View `stored` with its quantised weights, under their unquantised names, dequantised."""
         self.id, self.revision, self.folder = stored.id, stored.revision, stored.folder
         self.shards, self.config = stored.shards, stored.config
+        self.concurrent_reads, self.largest_ahead = stored.concurrent_reads, stored.largest_ahead
         self.stored_tensors = stored.tensors
         self._stored, self._weights = stored, {weight.name: weight for weight in weights}
         self.tensors = {tensor.name: tensor for tensor in _logical_tensors(stored.tensors, weights)}
@@ -61,6 +62,14 @@ class DequantizedCheckpoint(Checkpoint):
     def read_bytes(self, shard: str, offset: int, buffer: memoryview) -> None:
         """Fill a buffer from a shard, as it is stored."""
         self._stored.read_bytes(shard, offset, buffer)
+
+    def states(self) -> list[tuple[str, int, int]]:
+        """See `Checkpoint.states`."""
+        return self._stored.states()
+
+    def blobs(self) -> list[str] | None:
+        """See `Checkpoint.blobs`."""
+        return self._stored.blobs()
 
     def close(self) -> None:
         """Close the shards."""

@@ -1,10 +1,9 @@
 """The tensors of a file that torch.save wrote, as a safetensors header would describe them."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-from spectrum.checkpoint.archive import Archive, ArchiveError, Storage, read_archive
+from spectrum.checkpoint.archive import Archive, ArchiveError, ShardFile, Storage, read_archive
 from spectrum.checkpoint.pickles import Call, ForbiddenError, Global, PickleError
 from spectrum.checkpoint.tensors import Tensor
 from spectrum.checkpoint.torch_names import DTYPES
@@ -17,14 +16,13 @@ _DEEPEST = 8  # wrappers around one tensor
 _LARGEST_SIDE = 2**63 - 1  # of a tensor in torch
 
 
-def read_state_dict(file: io.FileIO, *, size_bytes: int, shard: str, path: str) -> dict[str, Tensor]:
+def read_state_dict(file: ShardFile, *, shard: str, path: str) -> dict[str, Tensor]:
     """The tensors of a pytorch_model.bin or a shard of one. No weight is read, and nothing in the file is executed.
 
     Entries that are no tensors are left out, as transformers leaves them.
 
     Args:
-        file: open for reading.
-        size_bytes: of the whole file.
+        file: the shard.
         shard: file name to record in each tensor.
         path: what errors call the file.
 
@@ -33,7 +31,7 @@ def read_state_dict(file: io.FileIO, *, size_bytes: int, shard: str, path: str) 
             than a state dict, or tensors that are not read.
     """
     try:
-        archive = read_archive(file, size_bytes)
+        archive = read_archive(file)
         return {name: _tensor(name, call, archive, shard) for name, call in _tensors(archive.saved).items()}
     except ForbiddenError as error:
         raise CheckpointError(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spectrum.checkpoint import Checkpoint, file_states, open_checkpoint, written_since
+from spectrum.checkpoint import Checkpoint, open_checkpoint, written_since
 from spectrum.cli.app import app
 from spectrum.cli.options import (
     ENDINGS,
@@ -36,8 +36,9 @@ from spectrum.results import (
     write_scan,
     write_spectra,
 )
-from spectrum.results.build import Plan, adopt, narrow, plan_scan, run_scan, total_cost, why_not_reusable, with_device
+from spectrum.results.build import Plan, plan_scan, run_scan, total_cost, with_device
 from spectrum.results.partial import PartialScan
+from spectrum.results.reuse import adopt, narrow, why_not_reusable
 from spectrum.selection import Selection, select_top
 
 
@@ -168,15 +169,15 @@ def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet:
     together = f" on {ranks.size} ranks" if ranks.size > 1 else ""
     what = f"{plan.matrix_count} matrices of {len(plan.scored)} parameters of '{plan.model.id}'"
     hint(f"Scanning {what}{together}.", quiet=quiet)
-    files = file_states(checkpoint)
+    files = checkpoint.states()
     with PartialScan(_partial_file(stem), plan.model, plan.settings, files=files) as partial:
         if partial.set_aside:
             warn(f"'{partial.path}' is of another scan (weights, files, names, settings); now '{partial.set_aside}'.")
         if partial.done:
             hint(f"Carrying on: {len(partial.done)} matrices were finished before.", quiet=quiet)
-        with progress(total_cost(checkpoint, plan), plan.matrix_count, quiet=quiet) as advance:
+        with progress(total_cost(plan), plan.matrix_count, quiet=quiet) as advance:
             result, spectra = run_scan(checkpoint, plan, team=ranks, partial=partial, on_done=advance)
-        if file_states(checkpoint) != files:
+        if checkpoint.states() != files:
             raise CheckpointError(
                 f"Files of '{checkpoint.folder}' were written while they were scanned. "
                 "Run the command again when nothing writes to them."

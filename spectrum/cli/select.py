@@ -22,7 +22,7 @@ from spectrum.cli.options import (
 from spectrum.cli.output import warn
 from spectrum.naming import match_module_types
 from spectrum.results import Scan, read_scan, read_spectra, replace_file, rescore
-from spectrum.results.build import narrow
+from spectrum.results.reuse import narrow
 from spectrum.selection import select_top
 
 

@@ -11,7 +11,7 @@ from spectrum.cli.output import show as print_table
 from spectrum.cli.select import rescored
 from spectrum.naming import match_module_types
 from spectrum.results import read_scan, scan_to_json
-from spectrum.results.build import narrow
+from spectrum.results.reuse import narrow
 
 
 @app.command(epilog="Example: spectrum show snr_results/Meta-Llama-3-8B.json --heatmap --modules 'mlp.*'")

@@ -1,9 +1,9 @@
-"""From an open checkpoint to a finished scan, and whether a stored one still fits."""
+"""From an open checkpoint to a finished scan."""
 
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -13,12 +13,9 @@ from spectrum.checkpoint import Checkpoint, fingerprint
 from spectrum.distributed import ALONE, Team, rounds
 from spectrum.errors import CheckpointError, SpectrumError
 from spectrum.naming import (
-    RANKED,
-    Matrix,
     Parameter,
     Scope,
     name_parameters,
-    natural_key,
     sample_experts,
     split_by_scope,
 )
@@ -132,7 +129,8 @@ def run_scan(
         on_done: called with the cost and the number of matrices that are done since it was called last.
 
     Returns:
-        The scan, and matrix key -> (p,) float64 spectrum, descending.
+        The scan, and matrix key -> (p,) float64 spectrum, descending; without scores and spectra on ranks that do not
+        lead.
 
     Raises:
         CheckpointError: a weight that is not finite; a file that became shorter since it was opened.
@@ -154,7 +152,7 @@ def run_scan(
     done = scan.decompose(checkpoint, mine, precision=plan.settings.precision, device=plan.settings.device or "cpu")
     for each in schedule:
         own = [_finished(entry) for entry in islice(done, len(each[team.rank]))]
-        for key, cost, values, path in chain.from_iterable(team.gather(own)):
+        for key, cost, values, path in chain.from_iterable(team.collect(own)):
             spectra[key] = values
             if path:
                 redone[key] = path
@@ -167,11 +165,11 @@ def run_scan(
     return result, {key: values for key, values in spectra.items() if key in wanted}
 
 
-def total_cost(checkpoint: Checkpoint, plan: Plan) -> float:
+def total_cost(plan: Plan) -> float:
     """Sum of what `on_done` of `run_scan` is told."""
-    from spectrum import scan  # noqa: PLC0415  it imports torch
+    from spectrum.scan import estimated_cost  # noqa: PLC0415  it imports torch
 
-    return sum(task.cost for task in scan.plan_tasks(checkpoint, plan.scored))
+    return sum(estimated_cost(matrix.shape) for item in plan.scored for matrix in item.matrices)
 
 
 def with_device(plan: Plan, *, team: Team = ALONE) -> Plan:
@@ -186,60 +184,6 @@ def with_device(plan: Plan, *, team: Team = ALONE) -> Plan:
 
     device = scan.choose_device(plan.settings.device or "auto", local_rank=team.local_rank)
     return replace(plan, settings=replace(plan.settings, device=device, tool=__version__, torch=torch.__version__))
-
-
-def why_not_reusable(stored: Scan, plan: Plan) -> str | None:
-    """Why a stored scan cannot stand for a planned one; None where it can.
-
-    The noise model does not matter: it is computed from the stored spectra. Nor do device and version of torch,
-    across which scores agree to 1e-6, nor the version of transformers as long as it makes the same names.
-    """
-    known = {(item.name, _labels(item.matrices)) for item in stored.parameters}
-    missing = {(item.name, _labels(item.matrices)) for item in plan.scored} - known
-    reasons = (
-        (stored.model.fingerprint != plan.model.fingerprint, "it is of other weights"),
-        (stored.model.revision != plan.model.revision, "it is of another revision"),
-        (stored.settings.tool != __version__, f"it was made by version {stored.settings.tool}"),
-        (
-            stored.settings.precision != plan.settings.precision,
-            f"it was made with precision {stored.settings.precision}",
-        ),
-        (not stored.settings.complete, "it is not complete"),
-        (
-            _identities((*stored.parameters, *stored.unscored)) != _identities((*plan.scored, *plan.unscored)),
-            "its parameters have other names, kinds or shapes",
-        ),
-        (bool(missing), f"it lacks {len(missing)} of the parameters asked for, or has other experts of them"),
-    )
-    return next((reason for holds, reason in reasons if holds), None)
-
-
-def adopt(stored: Scan, plan: Plan) -> Scan:
-    """A stored scan that stands for a planned one, with the names' origin as it is now."""
-    model = replace(
-        stored.model,
-        model_class=plan.model.model_class,
-        transformers=plan.model.transformers,
-        name_mapping=plan.model.name_mapping,
-    )
-    return replace(stored, model=model)
-
-
-def _identities(entries: Sequence[Parameter | ParameterScore | Unscored]) -> set[tuple[object, ...]]:
-    return {(entry.name, entry.kind, entry.shape) for entry in entries}
-
-
-def _labels(matrices: Sequence[Matrix | MatrixScore]) -> frozenset[str]:
-    return frozenset(matrix.label for matrix in matrices if matrix.label)
-
-
-def narrow(scan: Scan, names: Collection[str]) -> Scan:
-    """The scan with these of its ranked parameters; the others of them count as unscored. Embeddings stay."""
-    wanted = frozenset(names)
-    kept = tuple(item for item in scan.parameters if item.name in wanted or item.kind not in RANKED)
-    left = [item for item in scan.parameters if item not in kept]
-    others = [*scan.unscored, *(Unscored(item.name, item.kind, item.shape) for item in left)]
-    return replace(scan, parameters=kept, unscored=tuple(sorted(others, key=lambda item: natural_key(item.name))))
 
 
 def _check_ranks(team: Team, plan: Plan) -> None:

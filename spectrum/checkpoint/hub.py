@@ -1,0 +1,173 @@
+"""Models of the Hugging Face Hub: found in a folder, in the local cache or on the Hub, at one commit.
+
+Only what huggingface_hub 1 and 2 share is used of it: `model_info`, `snapshot_download`, `try_to_load_from_cache`,
+`hf_hub_url`, `build_hf_headers` and the session.
+"""
+
+import glob
+import re
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+from spectrum import __version__
+from spectrum.checkpoint.files import INDEXES, find_files
+from spectrum.checkpoint.local import Checkpoint
+from spectrum.checkpoint.opening import folded, open_checkpoint
+from spectrum.checkpoint.ranges import Failed, Patience, Ranges, RemoteFile, busy, http_error, refused
+from spectrum.checkpoint.streamed import StreamedCheckpoint, find_remote_files
+from spectrum.errors import CheckpointError, one_line
+
+Fetch = Literal["auto", "stream", "download"]
+Notify = Callable[[str], None]
+
+_HUB_ID = re.compile(r"(?P<id>\w[\w.\-]*(/\w[\w.\-]*)?)(@(?P<revision>[^@\s]+))?")
+_WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+_LIBRARY = "spectrum-snr"
+_CONTACT_FAILURES = 4  # at the first contact: seven seconds, for a laptop without a network need not wait for minutes
+_CONTACT_TIMEOUT = 30.0  # seconds
+
+
+def open_model(
+    model: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    fetch: Fetch = "auto",
+    notify: Notify = lambda _message: None,
+) -> Checkpoint:
+    """Open a checkpoint wherever it is: a path, a complete snapshot in the Hub's cache, or the Hub.
+
+    Args:
+        model: a folder or file, or 'owner/name', with '@revision' where it is not the default branch.
+        revision: branch, tag or commit; in place of '@revision'.
+        token: for private and gated models; by default the login that huggingface_hub has stored.
+        fetch: 'auto' takes a cached snapshot without asking the Hub and else streams; 'stream' and 'download' ask the
+            Hub for the commit, and read it by byte range or download it into the cache.
+        notify: told in a sentence of what is waited for.
+
+    Raises:
+        CheckpointError: not there, not readable, not a checkpoint; the Hub cannot be reached or refuses.
+    """
+    named = _HUB_ID.fullmatch(model)
+    if Path(model).exists() or named is None or model.endswith(_WEIGHT_FILES):
+        if revision or fetch != "auto":
+            raise CheckpointError(
+                f"'{model}' is a path: a revision and a way to fetch belong to a model of the Hub, 'owner/name'."
+            )
+        return open_checkpoint(model)
+    identity, at = named["id"], named["revision"]
+    if at and revision and at != revision:
+        raise CheckpointError(f"'{model}' and the revision '{revision}' contradict each other. Give one of them.")
+    wanted = at or revision
+    offline = _offline()
+    if fetch == "auto" or offline:
+        cached = _cached(identity, wanted)
+        if cached is not None:
+            return open_checkpoint(cached)
+    if offline:
+        raise CheckpointError(
+            f"'{model}' is no folder here, the Hub's cache has no complete snapshot of it, and HF_HUB_OFFLINE is set. "
+            "Unset it, or download the model first."
+        )
+    info = _info(identity, wanted, token, notify)
+    if fetch == "download":
+        return open_checkpoint(_download(identity, info, token, notify))
+    return folded(_stream(identity, info, token, notify))
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants  # noqa: PLC0415  a quarter of a second that local checkpoints need not wait
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _cached(identity: str, revision: str | None) -> Path | None:
+    """Folder of a snapshot in the cache that has all weights and the config.json; None where there is none."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+
+    try:
+        config = try_to_load_from_cache(identity, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"'{identity}' is no folder here, and no name of a model: {one_line(str(error))}"
+        ) from error
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    try:
+        find_files(folder)
+    except CheckpointError:  # incomplete; the Hub has the rest
+        return None
+    return folder
+
+
+def _info(identity: str, revision: str | None, token: str | None, notify: Notify) -> Any:
+    """The model's commit and files."""
+    from huggingface_hub import HfApi, constants  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    api = HfApi(token=token, library_name=_LIBRARY, library_version=__version__)
+    place = f"{identity}@{revision}" if revision else identity
+    patience = Patience(place, failures=_CONTACT_FAILURES, notify=notify)
+    while True:
+        try:
+            return api.model_info(identity, revision=revision, files_metadata=True, timeout=_CONTACT_TIMEOUT)
+        except HfHubHTTPError as error:
+            failure = busy(error.response)
+            if failure is None:
+                raise refused(error.response, place) from error
+        except http_error() as error:
+            failure = Failed(f"'{constants.ENDPOINT}' cannot be reached ({one_line(str(error))})")
+        patience.after(failure)
+
+
+def _ranges(identity: str, info: Any, token: str | None, notify: Notify) -> Ranges:
+    """The model's files at its commit, ready to be read."""
+    from huggingface_hub import hf_hub_url  # noqa: PLC0415
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    headers = build_hf_headers(token=token, library_name=_LIBRARY, library_version=__version__)
+    files = {
+        sibling.rfilename: RemoteFile(
+            url=hf_hub_url(identity, sibling.rfilename, revision=info.sha),
+            size=sibling.size,
+            blob=sibling.lfs.sha256 if sibling.lfs else sibling.blob_id,
+        )
+        for sibling in info.siblings or ()
+        if sibling.size is not None
+    }
+    return Ranges(files, headers, notify=notify)
+
+
+def _stream(identity: str, info: Any, token: str | None, notify: Notify) -> Checkpoint:
+    ranges = _ranges(identity, info, token, notify)
+    try:
+        return StreamedCheckpoint(find_remote_files(identity, info.sha, ranges), ranges)
+    except BaseException:
+        ranges.close()
+        raise
+
+
+def _download(identity: str, info: Any, token: str | None, notify: Notify) -> Path:
+    """Download what a scan needs into the Hub's cache; the folder of the snapshot."""
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+    with closing(_ranges(identity, info, token, notify)) as ranges:
+        wanted = ["config.json", *INDEXES, *find_remote_files(identity, info.sha, ranges).shards]
+    try:
+        folder = snapshot_download(
+            identity,
+            revision=info.sha,
+            token=token,
+            allow_patterns=[glob.escape(name) for name in wanted],
+            library_name=_LIBRARY,
+            library_version=__version__,
+        )
+    except (http_error(), FileNotFoundError) as error:  # the latter where the connection is lost in between
+        raise CheckpointError(
+            f"'{identity}' was not downloaded: {one_line(str(error))}. Run the command again; it carries on."
+        ) from error
+    return Path(folder)

@@ -1,0 +1,88 @@
+"""A checkpoint on the Hub, read by byte range into memory: nothing is written to disk."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from spectrum.checkpoint.files import PREFERENCE, CheckpointFiles, parse_json_object, read_weight_map, why_nothing
+from spectrum.checkpoint.local import Checkpoint
+from spectrum.checkpoint.ranges import CONNECTIONS, Ranges
+from spectrum.errors import CheckpointError
+
+# Read of every shard at once, before anything is known of it: 97 of 100 headers on the Hub are shorter, says the
+# documentation of huggingface_hub's get_safetensors_metadata, which reads as much.
+HEAD_BYTES = 100_000
+MAX_CONFIG_BYTES = 16 * 2**20  # the longest seen, with two label maps of 21,000 classes, has 2 MB
+MAX_INDEX_BYTES = 256 * 2**20  # DeepSeek-V3's, of 46,183 tensors, has 9 MB
+
+
+class StreamedCheckpoint(Checkpoint):
+    """An open checkpoint of the Hub at one commit; see `Checkpoint`."""
+
+    concurrent_reads = CONNECTIONS
+    largest_ahead = None
+
+    def __init__(self, files: CheckpointFiles, ranges: Ranges) -> None:
+        """Read the headers of all shards."""
+        self._ranges = ranges
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            self._heads = dict(zip(files.shards, pool.map(self._head, files.shards), strict=True))
+        super().__init__(files)
+        self._heads = {}
+
+    def read_bytes(self, shard: str, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer from a shard; may be called from several threads.
+
+        Raises:
+            CheckpointError: the Hub cannot be reached, or sends something else than these bytes.
+        """
+        head = self._heads.get(shard, b"")
+        if offset + len(buffer) <= len(head):
+            buffer[:] = head[offset : offset + len(buffer)]
+        else:
+            self._ranges.read(shard, offset, buffer)
+
+    def states(self) -> list[tuple[str, int, int]]:
+        """(shard, size in bytes, 0): a commit does not change."""
+        return [(shard, self._ranges.files[shard].size, 0) for shard in self.shards]
+
+    def blobs(self) -> list[str] | None:
+        """Hash of each shard, as the Hub states it."""
+        blobs = [self._ranges.files[shard].blob for shard in self.shards]
+        return [blob for blob in blobs if blob] if all(blobs) else None
+
+    def close(self) -> None:
+        """End what is being fetched."""
+        self._ranges.close()
+
+    def _open(self, shard: str) -> int:
+        return self._ranges.files[shard].size
+
+    def _head(self, shard: str) -> bytes:
+        head = bytearray(min(HEAD_BYTES, self._ranges.files[shard].size))
+        self._ranges.read(shard, 0, memoryview(head))
+        return bytes(head)
+
+
+def find_remote_files(identity: str, revision: str, ranges: Ranges) -> CheckpointFiles:
+    """Files of the checkpoint among those of a repository.
+
+    Raises:
+        CheckpointError: none, or an index that contradicts the list of files.
+    """
+    folder, names = Path(identity), ranges.files
+    config = _json(ranges, folder, "config.json", MAX_CONFIG_BYTES) if "config.json" in names else None
+    for listed, single in PREFERENCE:
+        if listed in names:
+            index = _json(ranges, folder, listed, MAX_INDEX_BYTES)
+            weight_map = read_weight_map(index, folder / listed, exists=lambda shard: shard in names)
+            shards = tuple(sorted(set(weight_map.values())))
+            return CheckpointFiles(identity, revision, folder, shards, weight_map, config)
+        if single in names:
+            return CheckpointFiles(identity, revision, folder, (single,), None, config)
+    raise CheckpointError(why_nothing(folder, sorted(names)))
+
+
+def _json(ranges: Ranges, folder: Path, name: str, most: int) -> Mapping[str, Any]:
+    return parse_json_object(ranges.read_small(name, most=most), folder / name)
