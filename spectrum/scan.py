@@ -3,22 +3,33 @@
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from spectrum.checkpoint import FLOAT_SIZES, Checkpoint
-from spectrum.errors import CheckpointError
+from spectrum.errors import CheckpointError, SpectrumError
 from spectrum.gram import slice_length
 from spectrum.naming import Matrix, Parameter
 from spectrum.prefetch import Read, read_ahead
-from spectrum.singular import ONE_THREAD, Precision, Spectrum, batch_singular_values, singular_values_of_rows
+from spectrum.singular import (
+    ONE_THREAD,
+    Precision,
+    SolverError,
+    Spectrum,
+    batch_singular_values,
+    singular_values_of_rows,
+)
 
 # Small matrices of one shape are read and decomposed together up to this much in storage, large ones one at a time on
 # the CPU. 32 MiB are a hundred 384 x 384 matrices in bfloat16, and little beside what torch itself takes.
 BATCH_BYTES = 32 * 2**20
 GPU_BATCH_BYTES = 1024 * 2**20
+
+# What torch's allocators say on a CPU; those of GPUs have an error of their own, which is a RuntimeError too.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 # Time for the eigenvalues of a p x p Gram matrix over that for one such product of p rows, measured at p = 4096 on two
 # CPU cores: 1.0 s against 0.12 s. Only the balance between ranks and the time left depend on it.
@@ -86,17 +97,19 @@ def decompose(
         Each task with its spectrum.
 
     Raises:
-        CheckpointError: a weight that is not finite, by the name of its tensor.
+        CheckpointError: a weight that is not finite, or whose eigenvalues are not found, by the name of its tensor.
+        SpectrumError: there is not enough memory for it.
     """
     batches = _batches(tasks, device)
     reads = (read for batch in batches for read in _reads(checkpoint, batch))
     pieces = read_ahead(reads, largest_bytes=checkpoint.largest_ahead)
     try:
         for batch in batches:
-            if _by_rows(batch):
-                spectra = [_decompose_rows(checkpoint, batch[0], pieces, precision, device)]
-            else:
-                spectra = _decompose_whole(checkpoint, batch, next(pieces), precision, device)
+            with _told(checkpoint, batch[0]):
+                if _by_rows(batch):
+                    spectra = [_decompose_rows(checkpoint, batch[0], pieces, precision, device)]
+                else:
+                    spectra = _decompose_whole(checkpoint, batch, next(pieces), precision, device)
             yield from map(Decomposed, batch, spectra)
     finally:
         pieces.close()
@@ -233,6 +246,26 @@ def _decompose_rows(
     for _ in ahead:  # left over where a GPU ran out of memory and the CPU began anew
         next(pieces)
     return spectrum
+
+
+@contextmanager
+def _told(checkpoint: Checkpoint, task: Task) -> Iterator[None]:
+    """Let what torch and the system have no memory for, and what a solver fails on, end as errors a user can act on."""
+    name, shape = task.matrix.tensor, " x ".join(map(str, task.matrix.shape))
+    try:
+        yield
+    except SolverError as error:
+        raise CheckpointError(
+            f"The singular values of '{name}' of '{checkpoint.id}' ({shape}) were not found: {error} Try --precision "
+            "float64 or another --device, or leave the module out with --exclude."
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        raise SpectrumError(
+            f"There is not enough memory to decompose '{name}' of '{checkpoint.id}' ({shape}). Free some, use a "
+            "machine with more, or leave the module out with --exclude. What is finished is kept."
+        ) from error
 
 
 def _unusable(checkpoint: Checkpoint, task: Task, error: ValueError) -> CheckpointError:

@@ -45,6 +45,8 @@ from spectrum.gram import ReadRows, exact_products, gram_matrices, gram_matrix, 
 Precision = Literal["auto", "float32", "float64"]
 Path = Literal["gram", "gram-float64", "svd-float64"]
 
+SolverError: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+
 ONE_THREAD = 1024  # up to this p, two matrices side by side beat two threads on each
 TOLERANCE = 1e-4  # relative, of SNR and threshold: the accuracy contract
 PATHS: dict[Precision, tuple[Path, ...]] = {

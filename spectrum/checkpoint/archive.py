@@ -8,12 +8,14 @@ a byte of a storage read here. Source: `torch/serialization.py` of torch 2.13.
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from spectrum.checkpoint.pickles import Global, PickleError, read_pickle
 from spectrum.checkpoint.torch_names import ALLOWED, STORAGES
+from spectrum.untrusted import shown
 
 ZIP_START = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # APPNOTE.TXT 4.3.7: signature, ..., lengths of name and extra field
@@ -115,6 +117,8 @@ def _read_zip(file: ShardFile) -> Archive:
         raise ArchiveError("was saved on a big-endian machine. Load it with torch and save it again.")
     storages: dict[str, Storage] = {}
     pickle = io.BytesIO(_content(file, entries[f"{prefix}data.pkl"]))
+    if zlib.crc32(pickle.getbuffer()) != entries[f"{prefix}data.pkl"].CRC:
+        raise ArchiveError("has a pickle that does not fit its checksum: it was altered. Download it again.")
     saved = read_pickle(pickle, ALLOWED, lambda identification: _storage(identification, storages))
     starts = {}
     for storage in storages.values():
@@ -122,7 +126,7 @@ def _read_zip(file: ShardFile) -> Archive:
         if entry is None or entry.file_size != storage.size_bytes:
             held = f"{entry.file_size} bytes" if entry else "nothing"
             raise ArchiveError(
-                f"should hold {storage.size_bytes} bytes of storage {storage.key!r} and holds {held}. "
+                f"should hold {storage.size_bytes} bytes of storage {shown(storage.key)} and holds {held}. "
                 "It is truncated or was altered; download it again."
             )
         starts[storage.key] = _start(file, entry)
@@ -170,8 +174,8 @@ def _start(file: ShardFile, entry: zipfile.ZipInfo) -> int:
             if start + entry.file_size <= file.size_bytes:
                 return int(start)
     raise ArchiveError(
-        f"has the record {entry.filename!r} compressed, encrypted or outside of the file, as torch.save never writes "
-        "it. Download it again."
+        f"has the record {shown(entry.filename)} compressed, encrypted or outside of the file, as torch.save never "
+        "writes it. Download it again."
     )
 
 
@@ -234,5 +238,5 @@ def _storage(identification: tuple[Any, ...], storages: dict[str, Storage]) -> S
     storage = Storage(key, *STORAGES[kind.name], numel)
     first = storages.setdefault(key, storage)
     if (first.dtype, first.numel) != (storage.dtype, storage.numel):
-        raise PickleError(f"it tells two things of storage {key!r}")
+        raise PickleError(f"it tells two things of storage {shown(key)}")
     return first

@@ -22,6 +22,7 @@ from spectrum.checkpoint.state_dict import read_state_dict
 from spectrum.checkpoint.strided import read_strided
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.errors import CheckpointError
+from spectrum.untrusted import shown
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,7 @@ class Checkpoint:
 
         tensor = self.tensors[name]
         if tensor.dtype not in FLOAT_SIZES:
-            raise CheckpointError(f"Tensor {name!r} in '{self.id}' has dtype {tensor.dtype}, which is not scored.")
+            raise CheckpointError(f"Tensor {shown(name)} in '{self.id}' has dtype {tensor.dtype}, which is not scored.")
         dtype = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[tensor.dtype]
         shape = _rows(tensor.shape, start, stop)
         if tensor.strides is not None:
@@ -154,7 +155,7 @@ class Checkpoint:
             for name, tensor in self._read_header(shard).items():
                 if name in tensors:
                     raise CheckpointError(
-                        f"Tensor {name!r} stands in two shards of '{self.folder}', '{tensors[name].shard}' and "
+                        f"Tensor {shown(name)} stands in two shards of '{self.folder}', '{tensors[name].shard}' and "
                         f"'{shard}'. Download the checkpoint again into an empty folder."
                     )
                 tensors[name] = tensor
@@ -189,8 +190,8 @@ class Checkpoint:
         for name, shard in weight_map.items():
             if name not in tensors or tensors[name].shard != shard:
                 raise CheckpointError(
-                    f"The index of '{self.folder}' says that tensor {name!r} is in '{shard}', but it is not there. "
-                    "Download the checkpoint again into an empty folder."
+                    f"The index of '{self.folder}' says that tensor {shown(name)} is in '{shard}', but it is not "
+                    "there. Download the checkpoint again into an empty folder."
                 )
 
 

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from spectrum.checkpoint.archive import Archive, ArchiveError, ShardFile, Storage, read_archive
+from spectrum.checkpoint.headers import MAX_DIMENSIONS, MAX_SIDE
 from spectrum.checkpoint.pickles import Call, ForbiddenError, Global, PickleError
 from spectrum.checkpoint.tensors import Tensor
 from spectrum.checkpoint.torch_names import DTYPES
 from spectrum.errors import CheckpointError, one_line
+from spectrum.untrusted import LONGEST_NAME, is_name, shown
 
 _DENSE = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
 _WRAPPED = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
 _TYPED = "torch._tensor._rebuild_from_type_v2"
 _DEEPEST = 8  # wrappers around one tensor
-_LARGEST_SIDE = 2**63 - 1  # of a tensor in torch
 
 
 def read_state_dict(file: ShardFile, *, shard: str, path: str) -> dict[str, Tensor]:
@@ -50,8 +51,8 @@ def _tensors(saved: Any) -> dict[str, Call]:
     nested = next((key for key, value in saved.items() if type(value) is dict and _has_tensors(value)), None)
     if nested is not None:
         raise ArchiveError(
-            f"holds its tensors under the entry {nested!r}, where transformers does not find them either. Save what "
-            "stands under that entry alone, better as safetensors."
+            f"holds its tensors under the entry {shown(nested)}, where transformers does not find them either. Save "
+            "what stands under that entry alone, better as safetensors."
         )
     return {_checked(name): value for name, value in saved.items() if _is_tensor(value)}
 
@@ -65,12 +66,12 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _checked(name: Any) -> str:
-    if type(name) is not str or not name.isprintable():
+    if not is_name(name):
         raise ArchiveError(
-            f"has a tensor called {name!r}: a number, or a name with control characters, is no parameter's. Download "
-            "the file again from a source you trust."
+            f"has a tensor called {shown(name)}: a number, or a name with control characters or of more than "
+            f"{LONGEST_NAME}, is no parameter's. Download the file again from a source you trust."
         )
-    return name
+    return str(name)
 
 
 def _tensor(name: str, call: Call, archive: Archive, shard: str) -> Tensor:
@@ -82,7 +83,7 @@ def _tensor(name: str, call: Call, archive: Archive, shard: str) -> Tensor:
             call = _call(Call(function.name, arguments) if type(function) is Global else None)
     if call.function not in _DENSE:
         raise ArchiveError(
-            f"holds {name!r} as a tensor that is quantised, sparse, nested or on no device "
+            f"holds {shown(name)} as a tensor that is quantised, sparse, nested or on no device "
             f"({call.function.rpartition('.')[2]}), which is not read. Scan the unquantised base model instead."
         )
     return _dense(name, call, archive, shard)
@@ -96,20 +97,27 @@ def _call(value: Any) -> Call:
 
 def _dense(name: str, call: Call, archive: Archive, shard: str) -> Tensor:
     if len(call.arguments) < 4:
-        raise PickleError(f"it rebuilds {name!r} from too little")
+        raise PickleError(f"it rebuilds {shown(name)} from too little")
     storage, offset, shape, strides, *others = call.arguments
     shape, strides = _plain(shape), _plain(strides)
-    if type(storage) is not Storage or not _whole([offset], shape, strides) or len(shape) != len(strides):
-        raise PickleError(f"it gives {name!r} no sound storage, shape and strides")
+    if (
+        type(storage) is not Storage
+        or not _whole([offset], shape, strides)
+        or len(shape) != len(strides)
+        or len(shape) > MAX_DIMENSIONS
+    ):
+        raise PickleError(f"it gives {shown(name)} no sound storage, shape and strides")
     dtype, size = _dtype(name, storage, others if call.function.endswith("_v3") else [])
     flags = others[3:4] if call.function.endswith("_v3") else others[2:3]
     if any(flags):
-        raise ArchiveError(f"holds {name!r} negated or conjugated by a flag. Save its clone(), better as safetensors.")
+        raise ArchiveError(
+            f"holds {shown(name)} negated or conjugated by a flag. Save its clone(), better as safetensors."
+        )
     length = _extent(shape, strides) * size
     if offset * size + length > storage.size_bytes:
         raise ArchiveError(
-            f"holds {name!r} of shape {list(shape)} in {dtype} in a storage of {storage.size_bytes} bytes, which is "
-            "too small. It was altered; download it again."
+            f"holds {shown(name)} of shape {list(shape)} in {dtype} in a storage of {storage.size_bytes} bytes, which "
+            "is too small. It was altered; download it again."
         )
     start = archive.starts[storage.key] + offset * size
     return Tensor(name, dtype, shape, shard, start, start + length, strides=_order(name, shape, strides))
@@ -122,7 +130,7 @@ def _plain(value: Any) -> Any:
 
 def _whole(*groups: Any) -> bool:
     return all(
-        type(group) in (tuple, list) and all(type(each) is int and 0 <= each <= _LARGEST_SIDE for each in group)
+        type(group) in (tuple, list) and all(type(each) is int and 0 <= each <= MAX_SIDE for each in group)
         for group in groups
     )
 
@@ -132,7 +140,7 @@ def _dtype(name: str, storage: Storage, others: Sequence[Any]) -> tuple[str, int
     if len(others) > 2:
         told = others[2]
         if type(told) is not Global or told.name not in DTYPES:
-            raise PickleError(f"it gives {name!r} no dtype")
+            raise PickleError(f"it gives {shown(name)} no dtype")
         return DTYPES[told.name]
     return storage.dtype, storage.element_bytes
 
@@ -157,8 +165,8 @@ def _order(name: str, shape: Sequence[int], strides: Sequence[int]) -> tuple[int
     for stride, side in axes:
         if stride < reach:
             raise ArchiveError(
-                f"holds {name!r} with several entries in one place, as expand() makes them. Save its contiguous(), "
-                "better as safetensors."
+                f"holds {shown(name)} with several entries in one place, as expand() makes them. Save its "
+                "contiguous(), better as safetensors."
             )
         reach += stride * (side - 1)
     return tuple(strides)

@@ -14,6 +14,7 @@ from spectrum.errors import ScanFileError
 from spectrum.results.scan import MatrixScore, ParameterScore, Scan
 from spectrum.results.writer import replace_file
 from spectrum.snr import Array, NoiseModel, Score, median_score, snr
+from spectrum.untrusted import parse_json
 
 _KEY = "spectrum"  # one metadata entry only: safetensors writes several in the random order of a hash map
 
@@ -36,7 +37,19 @@ def write_spectra(spectra: Mapping[str, Array], path: Path, *, fingerprint: Fing
     """
     metadata = {_KEY: json.dumps(asdict(fingerprint), sort_keys=True)}
     arrays = {key: np.ascontiguousarray(values, dtype=np.float64) for key, values in spectra.items()}
-    replace_file(path, lambda temporary: save_file(arrays, temporary, metadata=metadata))
+    replace_file(path, lambda temporary: _save(arrays, temporary, metadata))
+
+
+def _save(arrays: Mapping[str, Array], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a file.
+
+    Raises:
+        OSError: it cannot be written; the library has an error of its own for a full disk.
+    """
+    try:
+        save_file(dict(arrays), path, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def read_spectra(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, Array]:
@@ -45,20 +58,31 @@ def read_spectra(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, Ar
     Raises:
         ScanFileError: the file is missing or damaged, or belongs to other weights.
     """
-    if not path.exists():
+    if not path.is_file():
         raise ScanFileError(
             f"The spectra file '{path}' does not exist, and other noise models are computed from it. "
             "Put it beside the scan file, or scan the model again."
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get(_KEY, "null"))
-            spectra = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, ValueError, OSError) as error:
+            metadata = parse_json((file.metadata() or {}).get(_KEY, "null"))
+            spectra = {key: _spectrum(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, ValueError, TypeError, OSError) as error:
         raise ScanFileError(f"'{path}' is no sound spectra file ({error}). Scan the model again.") from error
     if fingerprint is None or metadata != asdict(fingerprint):
         raise ScanFileError(f"The spectra in '{path}' are of other weights than the scan. Scan the model again.")
     return spectra
+
+
+def _spectrum(values: Array) -> Array:
+    """The values, where they can be a spectrum.
+
+    Raises:
+        ValueError: they are no list of float64.
+    """
+    if values.ndim != 1 or values.dtype != np.float64:
+        raise ValueError(f"a spectrum of {values.dtype} in {values.ndim} dimensions")
+    return values
 
 
 def rescore(scan: Scan, spectra: Mapping[str, Array], noise_model: NoiseModel) -> Scan:

@@ -209,7 +209,10 @@ _FAULTS = {
     "overlap": (_header({"w": _entry(), "v": _entry(offsets=(4, 12))}), "ranges overlap or leave a hole"),
     "hole": (_header({"w": _entry(offsets=(4, 12))}, b"\0" * 12), "ranges overlap or leave a hole"),
     "trailing bytes": (_header({"w": _entry()}, b"\0" * 9), "was altered"),
-    "control character": (_header({"w\n": _entry()}), "a name with control characters is no parameter's"),
+    "control character": (
+        _header({"w\n": _entry()}),
+        "a name with control characters, or of more than 10000, is no parameter's",
+    ),
     "shard of no name": (_index_of(""), "which is no file inside the folder"),
     "shard of a long name": (_index_of("x" * 300), "lists shard 'xxx.*, which does not exist|File name too long"),
     "a pipe for weights": (lambda folder: os.mkfifo(folder / "model.safetensors"), "has neither"),
