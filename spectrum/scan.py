@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -11,11 +12,17 @@ from typing import TypeAlias
 import torch
 
 from spectrum.checkpoint import FLOAT_SIZES, Checkpoint
-from spectrum.errors import CheckpointError, DecompositionError
+from spectrum.errors import CheckpointError, DecompositionError, SpectrumError
 from spectrum.gram import slice_length
 from spectrum.naming import Matrix, Parameter
 from spectrum.prefetch import Read, read_ahead
-from spectrum.singular import ONE_THREAD, Precision, Spectrum, batch_singular_values, singular_values_of_rows
+from spectrum.singular import (
+    ONE_THREAD,
+    Precision,
+    Spectrum,
+    batch_singular_values,
+    singular_values_of_rows,
+)
 
 ReadRows: TypeAlias = Callable[[str, int, int | None], torch.Tensor]
 
@@ -23,6 +30,9 @@ ReadRows: TypeAlias = Callable[[str, int, int | None], torch.Tensor]
 # the CPU. 32 MiB are a hundred 384 x 384 matrices in bfloat16, and little beside what torch itself takes.
 BATCH_BYTES = 32 * 2**20
 GPU_BATCH_BYTES = 1024 * 2**20
+
+# What torch's allocators say on a CPU; those of GPUs have an error of their own, which is a RuntimeError too.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 # Time for the eigenvalues of a p x p Gram matrix over that for one such product of p rows, measured at p = 4096 on two
 # CPU cores: 1.0 s against 0.12 s. Only the balance between ranks and the time left depend on it.
@@ -92,16 +102,18 @@ def decompose(
     Raises:
         CheckpointError: a weight that is not finite, by the name of its tensor.
         DecompositionError: a matrix for which no solver converged or memory did not suffice, likewise.
+        SpectrumError: there is not enough memory for it.
     """
     batches = _batches(tasks, device)
     reads = (read for batch in batches for read in _reads(checkpoint, batch))
     pieces = read_ahead(reads, largest_bytes=checkpoint.largest_ahead)
     try:
         for batch in batches:
-            if _by_rows(batch):
-                spectra = [_decompose_rows(checkpoint, batch[0], pieces, precision, device)]
-            else:
-                spectra = _decompose_whole(checkpoint, batch, next(pieces), precision, device)
+            with _told(checkpoint, batch[0]):
+                if _by_rows(batch):
+                    spectra = [_decompose_rows(checkpoint, batch[0], pieces, precision, device)]
+                else:
+                    spectra = _decompose_whole(checkpoint, batch, next(pieces), precision, device)
             yield from map(Decomposed, batch, spectra)
     finally:
         pieces.close()
@@ -292,6 +304,21 @@ def _decompose_rows(
     for _ in ahead:  # left over where a GPU ran out of memory and the CPU began anew
         next(pieces)
     return spectrum
+
+
+@contextmanager
+def _told(checkpoint: Checkpoint, task: Task) -> Iterator[None]:
+    """Let what torch and the system have no memory for end as an error that a user can act on."""
+    name, shape = task.matrix.tensor, " x ".join(map(str, task.matrix.shape))
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        raise SpectrumError(
+            f"There is not enough memory to decompose '{name}' of '{checkpoint.id}' ({shape}). Free some, use a "
+            "machine with more, or leave the module out with --exclude. What is finished is kept."
+        ) from error
 
 
 def _unusable(checkpoint: Checkpoint, task: Task, error: ValueError) -> CheckpointError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
+from spectrum.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -137,6 +138,11 @@ def _read_raw(checkpoint: Checkpoint, tensor: Tensor, start: int, stop: int) -> 
     """Rows of a tensor of one byte an element, as uint8."""
     import torch  # noqa: PLC0415
 
+    if tensor.strides is not None:
+        raise CheckpointError(
+            f"Tensor {tensor.name!r} in '{checkpoint.id}' is quantised and stored transposed or in parts, which is not "
+            "read. Save its contiguous(), better as safetensors."
+        )
     row_bytes = math.prod(tensor.shape[1:])
     raw = torch.empty(((stop - start) * row_bytes,), dtype=torch.uint8)
     checkpoint.read_bytes(tensor.shard, tensor.start + start * row_bytes, raw.numpy().data)

@@ -4,7 +4,6 @@ A folder may hold the same weights twice (Mistral's `consolidated.safetensors` b
 adapters; reading every `*.safetensors` would mix them.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from spectrum.errors import CheckpointError, one_line
+from spectrum.untrusted import TwiceError, parse_json, read_file, shown
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+PICKLED_SINGLE = "pytorch_model.bin"
+PREFERENCE = ((INDEX, SINGLE), (PICKLED_INDEX, PICKLED_SINGLE))  # index or one file, as transformers looks for them
+INDEXES = (INDEX, PICKLED_INDEX)
+PICKLED = (".bin", ".pt", ".pth")  # endings of what torch.save wrote
+MAX_CONFIG_BYTES = 16 * 2**20  # the longest seen, with two label maps of 21,000 classes, has 2 MB
+MAX_INDEX_BYTES = 256 * 2**20  # DeepSeek-V3's, of 46,183 tensors, has 9 MB
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -40,7 +47,9 @@ class CheckpointFiles:
 
 
 def find_files(path: Path) -> CheckpointFiles:
-    """Files of the checkpoint at a path: a folder, a Hub cache snapshot or one .safetensors file.
+    """Files of the checkpoint at a path: a folder, a Hub cache snapshot or one .safetensors or .bin file.
+
+    In a folder safetensors come first, as in transformers: an index of them, one file, then the same in .bin.
 
     Raises:
         CheckpointError: nothing there, nothing readable there, or an index that contradicts the folder.
@@ -59,30 +68,31 @@ def find_files(path: Path) -> CheckpointFiles:
 
 def _folder(path: Path) -> CheckpointFiles:
     identity, revision = _identity(path)
-    config = _read_json_object(path / "config.json") if (path / "config.json").is_file() else None
-    if (path / INDEX).is_file():
-        weight_map = _read_index(path)
-        shards = tuple(sorted(set(weight_map.values())))
-        return CheckpointFiles(identity, revision, path, shards, weight_map, config)
-    if (path / SINGLE).is_file():
-        return CheckpointFiles(identity, revision, path, (SINGLE,), None, config)
+    config = _read_json_object(path / "config.json", MAX_CONFIG_BYTES) if (path / "config.json").is_file() else None
+    for index, single in PREFERENCE:
+        if (path / index).is_file():
+            weight_map = _read_index(path / index)
+            shards = tuple(sorted(set(weight_map.values())))
+            return CheckpointFiles(identity, revision, path, shards, weight_map, config)
+        if (path / single).is_file():
+            return CheckpointFiles(identity, revision, path, (single,), None, config)
     raise CheckpointError(why_nothing(path, [entry.name for entry in path.iterdir()]))
 
 
 def _single_file(path: Path) -> CheckpointFiles:
-    if path.suffix != ".safetensors":
+    if not path.name.endswith((".safetensors", *PICKLED)):
         raise CheckpointError(
-            f"'{path}' is not a .safetensors file. Give a folder with a checkpoint, or one .safetensors file."
+            f"'{path}' is not a .safetensors file, nor a .bin. Give a folder with a checkpoint, or one such file."
         )
     config = path.parent / "config.json"
     identity, revision = _identity(path.parent)
     return CheckpointFiles(
-        id=identity if path.name == SINGLE else _text(path.stem),
+        id=identity if path.name in (SINGLE, PICKLED_SINGLE) else _text(path.stem),
         revision=revision,
         folder=path.parent,
         shards=(path.name,),
         weight_map=None,
-        config=_read_json_object(config) if config.is_file() else None,
+        config=_read_json_object(config, MAX_CONFIG_BYTES) if config.is_file() else None,
     )
 
 
@@ -101,10 +111,10 @@ def _text(name: str) -> str:
     return one_line(name.encode(errors="replace").decode())
 
 
-def _read_index(folder: Path) -> dict[str, str]:
+def _read_index(path: Path) -> dict[str, str]:
     # A pipe or a device would be waited for, or read for ever: files only.
     return read_weight_map(
-        _read_json_object(folder / INDEX), folder / INDEX, exists=lambda shard: (folder / shard).is_file()
+        _read_json_object(path, MAX_INDEX_BYTES), path, exists=lambda shard: (path.parent / shard).is_file()
     )
 
 
@@ -122,7 +132,7 @@ def read_weight_map(index: Mapping[str, Any], path: Path, *, exists: Callable[[s
     for shard in sorted(set(weight_map.values())):
         if not exists(shard):
             raise CheckpointError(
-                f"The index of '{path.parent}' lists shard '{shard}', which does not exist. "
+                f"The index of '{path.parent}' lists shard {shown(shard)}, which does not exist. "
                 "Download the checkpoint again."
             )
     return weight_map
@@ -133,14 +143,14 @@ def _check_shard_name(path: Path, name: str, shard: Any) -> None:
     inside = isinstance(shard, str) and shard and "\\" not in shard and shard.isprintable()
     if not inside or PurePosixPath(shard).is_absolute() or ".." in PurePosixPath(shard).parts:
         raise CheckpointError(
-            f"'{path}' names {shard!r} as the shard of {name!r}, which is no file inside the folder. "
+            f"'{path}' names {shown(shard)} as the shard of {shown(name)}, which is no file inside the folder. "
             "Download the checkpoint again from a source you trust."
         )
 
 
-def _read_json_object(path: Path) -> dict[str, Any]:
+def _read_json_object(path: Path, most: int) -> dict[str, Any]:
     try:
-        content = path.read_bytes()
+        content = read_file(path, most=most)
     except OSError as error:
         raise CheckpointError(f"'{path}' cannot be read: {error.strerror}.") from error
     return parse_json_object(content, path)
@@ -153,8 +163,10 @@ def parse_json_object(content: bytes, path: Path) -> dict[str, Any]:
         CheckpointError: anything else.
     """
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(content)
+    except TwiceError as error:
+        raise CheckpointError(f"'{path}' lists {shown(str(error))} twice. Download the file again.") from error
+    except ValueError as error:
         raise CheckpointError(f"'{path}' is not valid JSON. Download the file again.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"'{path}' is not a JSON object. Download the file again.")
@@ -172,10 +184,10 @@ def why_nothing(folder: Path, names: Sequence[str]) -> str:
         )
     if "adapter_config.json" in names or "adapter_model.safetensors" in names:
         return f"'{folder}' holds an adapter, not a model. Scan its base model, or merge the adapter first."
-    if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
+    if any(name.endswith(PICKLED) for name in names):
         return (
-            f"'{folder}' holds only pickled weights (.bin, .pt, .pth), which are not read. "
-            "Load the model with transformers and save it again with save_pretrained(), which writes safetensors."
+            f"'{folder}' holds pickled weights (.bin, .pt, .pth) under other names than '{PICKLED_SINGLE}'. Give one "
+            "by its name, or save the model with save_pretrained(), which writes safetensors."
         )
     return (
         f"'{folder}' has neither '{INDEX}' nor '{SINGLE}'. "

@@ -5,15 +5,17 @@ The header is parsed here rather than by the safetensors package because a scan 
 (to read rows of one tensor, locally or over HTTP), which its Python interface does not give.
 """
 
-import json
 import math
 from typing import Any
 
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.errors import CheckpointError
+from spectrum.untrusted import LONGEST_NAME, TwiceError, is_name, parse_json, shown
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+MAX_DIMENSIONS = 64  # as NumPy; a product of millions of large numbers would take for ever
+MAX_SIDE = 2**63 - 1  # as torch
 
 # Bits per element of the dtypes that are no plain float: safetensors 0.8, its Rust source `Dtype::bitsize`.
 _OTHER_BITS = {
@@ -69,8 +71,12 @@ def parse_header(header: bytes, *, file_size: int, shard: str, path: str) -> dic
 
 def _load_json(header: bytes, path: str) -> dict[str, Any]:
     try:
-        entries = json.loads(header, object_pairs_hook=lambda pairs: _unique(pairs, path))
-    except (ValueError, RecursionError) as error:
+        entries = parse_json(header)
+    except TwiceError as error:
+        raise CheckpointError(
+            f"The header of '{path}' lists {shown(str(error))} twice. The file is damaged; download it again."
+        ) from error
+    except ValueError as error:
         raise CheckpointError(
             f"The header of '{path}' is not valid JSON. The file is damaged; download it again."
         ) from error
@@ -79,43 +85,37 @@ def _load_json(header: bytes, path: str) -> dict[str, Any]:
     return entries
 
 
-def _unique(pairs: list[tuple[str, Any]], path: str) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise CheckpointError(f"The header of '{path}' lists {twice!r} twice. The file is damaged; download it again.")
-    return entries
-
-
 def _tensor(name: str, entry: Any, data_start: int, shard: str, path: str) -> Tensor:
     try:
-        dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, start, stop))
+        dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        whole = (
+            all(type(numbers) is list for numbers in (shape, entry["data_offsets"])) and len(shape) <= MAX_DIMENSIONS
+        )
+        whole = whole and all(type(number) is int and 0 <= number <= MAX_SIDE for number in (*shape, start, stop))
     except (TypeError, KeyError, ValueError):
         whole = False
     if not whole:
         raise CheckpointError(
-            f"The header of '{path}' describes tensor {name!r} without a sound dtype, shape and data_offsets. "
+            f"The header of '{path}' describes tensor {shown(name)} without a sound dtype, shape and data_offsets. "
             "The file is damaged; download it again."
         )
-    if not name.isprintable():
+    if not is_name(name):
         raise CheckpointError(
-            f"The header of '{path}' has a tensor called {name!r}: a name with control characters is no parameter's. "
-            "Download the file again from a source you trust."
+            f"The header of '{path}' has a tensor called {shown(name)}: a name with control characters, or of more "
+            f"than {LONGEST_NAME}, is no parameter's. Download the file again from a source you trust."
         )
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise CheckpointError(
-            f"Tensor {name!r} in '{path}' has the unknown dtype {dtype!r}; known are {', '.join(sorted(_BITS))}. "
-            "If the file is newer than this program, update spectrum-snr."
+            f"Tensor {shown(name)} in '{path}' has the unknown dtype {shown(dtype)}; known are "
+            f"{', '.join(sorted(_BITS))}. If the file is newer than this program, update spectrum-snr."
         )
     expected = (math.prod(shape) * _BITS[dtype] + 7) // 8
     if stop - start != expected:
         raise CheckpointError(
-            f"Tensor {name!r} in '{path}' needs {expected} bytes for shape {list(shape)} in {dtype}, "
+            f"Tensor {shown(name)} in '{path}' needs {expected} bytes for shape {list(shape)} in {dtype}, "
             f"but its data_offsets hold {stop - start}. The file is damaged; download it again."
         )
-    return Tensor(name, dtype, shape, shard, data_start + start, data_start + stop)
+    return Tensor(name, dtype, tuple(shape), shard, data_start + start, data_start + stop)
 
 
 def _check_ranges(tensors: dict[str, Tensor], data_start: int, file_size: int, path: str) -> None:
@@ -124,7 +124,7 @@ def _check_ranges(tensors: dict[str, Tensor], data_start: int, file_size: int, p
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.start, tensor.stop)):
         if tensor.start != position:
             raise CheckpointError(
-                f"Tensor {tensor.name!r} in '{path}' starts at byte {tensor.start}, expected {position}: "
+                f"Tensor {shown(tensor.name)} in '{path}' starts at byte {tensor.start}, expected {position}: "
                 "ranges overlap or leave a hole. The file is damaged; download it again."
             )
         position = tensor.stop

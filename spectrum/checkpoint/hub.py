@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spectrum import __version__
-from spectrum.checkpoint.files import INDEX, find_files
+from spectrum.checkpoint.files import INDEXES, find_files
 from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.opening import folded, open_checkpoint
 from spectrum.checkpoint.ranges import Failed, Patience, Ranges, RemoteFile, busy, http_error, refused
@@ -77,7 +77,7 @@ def open_model(
         return folded(_stream(identity, commit, ranges))
     with closing(ranges):
         files = find_remote_files(identity, commit, ranges)
-    return open_checkpoint(_download(identity, wanted, ["config.json", INDEX, *files.shards], token))
+    return open_checkpoint(_download(identity, wanted, ["config.json", *INDEXES, *files.shards], token))
 
 
 def _offline() -> bool:

@@ -11,15 +11,20 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from spectrum.checkpoint.files import CheckpointFiles
+from spectrum.checkpoint.archive import ShardFile
+from spectrum.checkpoint.files import PICKLED, CheckpointFiles
 from spectrum.checkpoint.headers import LENGTH_BYTES, header_length, parse_header
+from spectrum.checkpoint.state_dict import read_state_dict
+from spectrum.checkpoint.strided import read_strided
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.errors import CheckpointError
+from spectrum.untrusted import shown
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +98,12 @@ class Checkpoint:
 
         tensor = self.tensors[name]
         if tensor.dtype not in FLOAT_SIZES:
-            raise CheckpointError(f"Tensor {name!r} in '{self.id}' has dtype {tensor.dtype}, which is not scored.")
+            raise CheckpointError(f"Tensor {shown(name)} in '{self.id}' has dtype {tensor.dtype}, which is not scored.")
         dtype = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[tensor.dtype]
         shape = _rows(tensor.shape, start, stop)
+        if tensor.strides is not None:
+            first = tensor.start + start * tensor.strides[0] * FLOAT_SIZES[tensor.dtype]
+            return read_strided(partial(self.read_bytes, tensor.shard), first, shape, tensor.strides, dtype)
         rows = _empty(shape, dtype)
         row_bytes = tensor.size_bytes // tensor.shape[0] if tensor.shape and tensor.shape[0] else tensor.size_bytes
         buffer = memoryview(rows.reshape(-1).view(torch.uint8).numpy().data)
@@ -154,7 +162,7 @@ class Checkpoint:
             for name, tensor in self._read_header(shard).items():
                 if name in tensors:
                     raise CheckpointError(
-                        f"Tensor {name!r} stands in two shards of '{self.folder}', '{tensors[name].shard}' and "
+                        f"Tensor {shown(name)} stands in two shards of '{self.folder}', '{tensors[name].shard}' and "
                         f"'{shard}'. Download the checkpoint again into an empty folder."
                     )
                 tensors[name] = tensor
@@ -167,6 +175,8 @@ class Checkpoint:
     def _read_header(self, shard: str) -> dict[str, Tensor]:
         path = str(self.folder / shard)
         size = self._open(shard)
+        if shard.endswith(PICKLED):
+            return read_state_dict(ShardFile(partial(self.read_bytes, shard), size), shard=shard, path=path)
         prefix = bytearray(min(size, LENGTH_BYTES))
         self.read_bytes(shard, 0, memoryview(prefix))
         header = bytearray(header_length(bytes(prefix), file_size=size, path=path))
@@ -187,8 +197,8 @@ class Checkpoint:
         for name, shard in weight_map.items():
             if name not in tensors or tensors[name].shard != shard:
                 raise CheckpointError(
-                    f"The index of '{self.folder}' says that tensor {name!r} is in '{shard}', but it is not there. "
-                    "Download the checkpoint again into an empty folder."
+                    f"The index of '{self.folder}' says that tensor {shown(name)} is in '{shard}', but it is not "
+                    "there. Download the checkpoint again into an empty folder."
                 )
 
 

@@ -5,7 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from spectrum.checkpoint.files import INDEX, SINGLE, CheckpointFiles, parse_json_object, read_weight_map, why_nothing
+from spectrum.checkpoint.files import (
+    MAX_CONFIG_BYTES,
+    MAX_INDEX_BYTES,
+    PREFERENCE,
+    CheckpointFiles,
+    parse_json_object,
+    read_weight_map,
+    why_nothing,
+)
 from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.ranges import CONNECTIONS, Ranges
 from spectrum.errors import CheckpointError
@@ -13,8 +21,6 @@ from spectrum.errors import CheckpointError
 # Read of every shard at once, before anything is known of it: 97 of 100 headers on the Hub are shorter, says the
 # documentation of huggingface_hub's get_safetensors_metadata, which reads as much.
 HEAD_BYTES = 100_000
-MAX_CONFIG_BYTES = 16 * 2**20  # the longest seen, with two label maps of 21,000 classes, has 2 MB
-MAX_INDEX_BYTES = 256 * 2**20  # DeepSeek-V3's, of 46,183 tensors, has 9 MB
 
 
 class StreamedCheckpoint(Checkpoint):
@@ -74,12 +80,14 @@ def find_remote_files(identity: str, revision: str, ranges: Ranges) -> Checkpoin
     """
     folder, names = Path(identity), ranges.files
     config = _json(ranges, folder, "config.json", MAX_CONFIG_BYTES) if "config.json" in names else None
-    if INDEX in names:
-        index = _json(ranges, folder, INDEX, MAX_INDEX_BYTES)
-        weight_map = read_weight_map(index, folder / INDEX, exists=lambda shard: shard in names)
-        return CheckpointFiles(identity, revision, folder, tuple(sorted(set(weight_map.values()))), weight_map, config)
-    if SINGLE in names:
-        return CheckpointFiles(identity, revision, folder, (SINGLE,), None, config)
+    for listed, single in PREFERENCE:
+        if listed in names:
+            index = _json(ranges, folder, listed, MAX_INDEX_BYTES)
+            weight_map = read_weight_map(index, folder / listed, exists=lambda shard: shard in names)
+            shards = tuple(sorted(set(weight_map.values())))
+            return CheckpointFiles(identity, revision, folder, shards, weight_map, config)
+        if single in names:
+            return CheckpointFiles(identity, revision, folder, (single,), None, config)
     raise CheckpointError(why_nothing(folder, sorted(names)))
 
 

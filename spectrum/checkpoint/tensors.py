@@ -19,6 +19,8 @@ class Tensor:
         start: first byte of the data, counted from the beginning of the shard.
         stop: byte after the last one.
         stored_as: the format it is quantised in, 'F8_E4M3' or 'MXFP4', where `dtype` is what it is read as; else None.
+        strides: steps along each dimension, in elements of the file, where the elements do not stand there in order, as
+            a .bin may have them; else None. `stop` is then behind the last element, and others may stand in between.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Tensor:
     start: int
     stop: int
     stored_as: str | None = None
+    strides: tuple[int, ...] | None = None
 
     @property
     def numel(self) -> int:

@@ -16,6 +16,7 @@ from spectrum.errors import SpectrumError, one_line
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 INTERRUPTED = 130
+LONGEST_LINE = 2000  # characters
 INTERRUPTION = "interrupted. A scan carries on where it stopped when the same command is run again."
 
 
@@ -55,6 +56,10 @@ class SpectrumGroup(TyperGroup):
                 raise
             place = f"'{error.filename}'" if error.filename else "input or output"
             fail(f"{place}: {error.strerror or error}.", 1)
+        except MemoryError:
+            if debug:
+                raise
+            fail("There is not enough memory. Free some, or use a machine with more.", 1)
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         if code == INTERRUPTED:
@@ -64,7 +69,9 @@ class SpectrumGroup(TyperGroup):
 
 def fail(message: str, code: int) -> NoReturn:
     """Print an error as one line on stderr and leave."""
-    print(f"spectrum: {one_line(message)}", file=sys.stderr)
+    line = one_line(message)
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."  # names in it may be of any length
+    print(f"spectrum: {line}", file=sys.stderr)
     leave(code)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectrum.errors import CheckpointError
+from spectrum.untrusted import shown
 
 
 class UnbuildableError(Exception):
@@ -104,6 +105,7 @@ def build(chosen: ModelClass) -> MetaModel:
 
     Raises:
         UnbuildableError: the class cannot be built here.
+        CheckpointError: `limits.limited_building` ended it.
     """
     import torch  # noqa: PLC0415
 
@@ -111,6 +113,8 @@ def build(chosen: ModelClass) -> MetaModel:
         with quiet(), torch.device("meta"):
             model = _instance(chosen)
             model.tie_weights()
+    except CheckpointError:  # too many modules
+        raise
     except Exception as error:
         # The constructor of any of some 400 model types runs here, on any config: a missing package, a field of the
         # wrong type, a size that does not divide. What it raises is told to the user, and names are found another way.
@@ -195,8 +199,10 @@ def _parsed_config(config: Mapping[str, object]) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
 
     model_type = config.get("model_type")
-    if model_type not in CONFIG_MAPPING:
-        raise UnbuildableError(f"transformers {transformers_version()} does not know the model type '{model_type}'")
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        raise UnbuildableError(
+            f"transformers {transformers_version()} does not know the model type {shown(model_type)}"
+        )
     try:
         with quiet():
             return CONFIG_MAPPING[model_type].from_dict(

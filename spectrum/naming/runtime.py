@@ -12,6 +12,7 @@ from spectrum.naming.experts import cuts_of, expert_matrices, experts_in, group_
 from spectrum.naming.identity import identity_parameters
 from spectrum.naming.kinds import Owners
 from spectrum.naming.layout import UntraceableError
+from spectrum.naming.limits import check_counts, limited_building
 from spectrum.naming.model import (
     MetaModel,
     ModelClass,
@@ -69,7 +70,7 @@ def name_parameters(
 
     Raises:
         CheckpointError: the checkpoint does not fit the model: a parameter or an expert is missing, a shape differs,
-            or a large share of the weights has no place in it.
+            or a large share of the weights has no place in it; or the config asks for far more modules than that.
     """
     if names == "checkpoint":
         return _by_identity(tensors, ())
@@ -77,12 +78,14 @@ def name_parameters(
         return _by_identity(tensors, (_identity_note("there is no config.json that names a model type"),))
     if transformers_version() is None:
         return _by_identity(tensors, (_identity_note("transformers is not installed"),))
+    check_counts(config, len(tensors))
     try:
         chosen = choose_class(config, model_class)
     except UnbuildableError as error:
         return _by_identity(tensors, (_identity_note(str(error)),))
     try:
-        meta = build(chosen)
+        with limited_building(len(tensors)):
+            meta = build(chosen)
     except UnbuildableError as error:
         return _without_model(tensors, chosen, str(error))
     with quiet():

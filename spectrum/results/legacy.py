@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spectrum.errors import ScanFileError
+from spectrum.errors import ScanFileError, one_line
 from spectrum.naming.identity import EXPERT, kind_by_name
 from spectrum.naming.parameters import layer, module_type, natural_key
 from spectrum.results.reader import load_json
 from spectrum.results.scan import MatrixScore, Model, ParameterScore, Scan, Settings
 from spectrum.results.writer import FORMAT
+from spectrum.untrusted import is_name, shown
 
 
 def import_scan(path: Path, *, model_id: str | None = None) -> Scan:
@@ -43,8 +44,8 @@ def import_scan(path: Path, *, model_id: str | None = None) -> Scan:
         expert = EXPERT.search(name)
         groups[EXPERT.sub("*", name, count=1)].append((expert.group(1) if expert else "", numbers[name]))
     return Scan(
-        model=Model(id=model_id or path.stem.removeprefix("snr_results_").removesuffix("_sorted")),
-        settings=Settings(origin=path.name),
+        model=Model(id=_text(model_id or path.stem.removeprefix("snr_results_").removesuffix("_sorted"))),
+        settings=Settings(origin=_text(path.name)),
         parameters=tuple(_parameter(f"{name}.weight", group) for name, group in groups.items()),
         unscored=(),
         skipped=skipped,
@@ -62,14 +63,19 @@ def _numbers(value: Any, path: Path) -> dict[str, float]:
         else {name: number for group in value.values() for name, number in _group(group, path).items()}
     )
     for name, number in numbers.items():
-        if not name.isprintable() or not _is_score(number):
+        if not is_name(name) or not _is_score(number):
             raise ScanFileError(
-                f"'{path}': the score of {name!r} is {number!r}, expected a number, 0 or more. "
+                f"'{path}': the score of {shown(name)} is {shown(number)}, expected a number, 0 or more. "
                 "It is no result file of the authors' program."
             )
     if all(math.isnan(number) for number in numbers.values()):
         raise ScanFileError(f"'{path}' holds no usable scores. Scan the model instead.")
     return {name: float(number) for name, number in numbers.items()}
+
+
+def _text(name: str) -> str:
+    """A file name as text to show and store: what is no UTF-8 or moves the cursor becomes a question mark."""
+    return one_line(name.encode(errors="replace").decode())
 
 
 def _group(group: Any, path: Path) -> Mapping[str, Any]:

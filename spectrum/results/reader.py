@@ -22,8 +22,11 @@ from spectrum.results.scan import (
 )
 from spectrum.results.writer import FORMAT, VERSION
 from spectrum.snr import NOISE_MODELS, Score
+from spectrum.untrusted import TwiceError, is_name, parse_json, read_file, shown
 
 T = TypeVar("T")
+MAX_BYTES = 256 * 2**20  # a scan of 44,000 experts one by one has 20 MB
+LARGEST_COUNT = 2**63 - 1  # as torch; Python refuses to write numbers of thousands of digits
 _KINDS = get_args(Kind)
 _PRECISIONS = get_args(Precision)
 _NAMES = get_args(Names)
@@ -46,15 +49,19 @@ def load_json(path: Path) -> Any:
         ScanFileError: the file is missing, empty, or no JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, most=MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ScanFileError(f"'{path}' cannot be read: {reason}. Give the .json file of a scan.") from error
     if not text.strip():
         raise ScanFileError(f"'{path}' is empty: it holds no scores. Scan the model, or get the file again.")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except TwiceError as error:
+        raise ScanFileError(
+            f"'{path}' lists {shown(str(error))} twice: it was altered. Scan the model again."
+        ) from error
+    except ValueError as error:
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise ScanFileError(
             f"'{path}' is not valid JSON{where}: it was cut off or altered. Scan the model again."
@@ -98,10 +105,8 @@ class _Field:
         self.source, self.path, self.value = source, path, value
 
     def fail(self, expected: str) -> NoReturn:
-        shown = repr(self.value)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
         raise ScanFileError(
-            f"'{self.source}': {self.path or 'the file'} is {shown}, expected {expected}. "
+            f"'{self.source}': {self.path or 'the file'} is {shown(self.value)}, expected {expected}. "
             "The file was altered; scan the model again."
         )
 
@@ -115,7 +120,13 @@ class _Field:
         return _Field(self.source, f"{self.path}.{key}" if self.path else key, members[key])
 
     def items(self) -> "list[tuple[str, _Field]]":
-        return [(name, _Field(self.source, f"{self.path}[{name!r}]", value)) for name, value in self._object().items()]
+        members = [
+            (name, _Field(self.source, f"{self.path}[{shown(name)}]", value)) for name, value in self._object().items()
+        ]
+        for name, field in members:
+            if not is_name(name):
+                field.fail("under a name without control characters")
+        return members
 
     def natural_items(self) -> "list[tuple[str, _Field]]":
         return sorted(self.items(), key=lambda item: natural_key(item[0]))
@@ -127,17 +138,23 @@ class _Field:
         return None if self.value is None else parse(self)
 
     def text(self) -> str:
-        return self.value if isinstance(self.value, str) else self.fail("a string")
+        # What cannot be shown cannot always be written either: half of a surrogate pair is no UTF-8.
+        return str(self.value) if is_name(self.value) else self.fail("a string without control characters")
 
     def one_of(self, known: tuple[Any, ...]) -> Any:
-        return self.value if self.value in known else self.fail(f"one of {', '.join(map(repr, known))}")
+        # Not by `in` alone: 1 == True, and a list has no place in a set.
+        return (
+            self.value
+            if isinstance(self.value, str) and self.value in known
+            else self.fail(f"one of {', '.join(map(repr, known))}")
+        )
 
     def flag(self) -> bool:
         return self.value if isinstance(self.value, bool) else self.fail("true or false")
 
     def count(self) -> int:
-        whole = type(self.value) is int and self.value >= 0
-        return cast("int", self.value) if whole else self.fail("a whole number, 0 or more")
+        whole = type(self.value) is int and 0 <= self.value <= LARGEST_COUNT
+        return cast("int", self.value) if whole else self.fail(f"a whole number, 0 to {LARGEST_COUNT}")
 
     def number(self) -> float:
         # NaN and Infinity are no JSON, but Python's parser lets them in.

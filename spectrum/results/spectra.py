@@ -15,6 +15,7 @@ from spectrum.errors import ScanFileError
 from spectrum.results.scan import MatrixScore, ParameterScore, Scan
 from spectrum.results.writer import replace_file
 from spectrum.snr import Array, NoiseModel, Score, median_score, snr
+from spectrum.untrusted import parse_json
 
 T = TypeVar("T")
 
@@ -39,7 +40,19 @@ def write_spectra(spectra: Mapping[str, Array], path: Path, *, fingerprint: Fing
     """
     metadata = {_KEY: json.dumps(asdict(fingerprint), sort_keys=True)}
     arrays = {key: np.ascontiguousarray(values, dtype=np.float64) for key, values in spectra.items()}
-    replace_file(path, lambda temporary: save_file(arrays, temporary, metadata=metadata))
+    replace_file(path, lambda temporary: _save(arrays, temporary, metadata))
+
+
+def _save(arrays: Mapping[str, Array], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a file.
+
+    Raises:
+        OSError: it cannot be written; the library has an error of its own for a full disk.
+    """
+    try:
+        save_file(dict(arrays), path, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def read_spectra(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, Array]:
@@ -48,7 +61,7 @@ def read_spectra(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, Ar
     Raises:
         ScanFileError: the file is missing or damaged, or belongs to other weights.
     """
-    return _read(path, fingerprint, lambda file, key: file.get_tensor(key))
+    return _read(path, fingerprint, lambda file, key: _spectrum(file.get_tensor(key)))
 
 
 def read_extremes(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, tuple[float, float]]:
@@ -61,16 +74,16 @@ def read_extremes(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, t
 
 
 def _read(path: Path, fingerprint: Fingerprint | None, read: Callable[[Any, str], T]) -> dict[str, T]:
-    if not path.exists():
+    if not path.is_file():
         raise ScanFileError(
             f"The spectra file '{path}' does not exist, and other noise models are computed from it, as are condition "
             "numbers. Put it beside the scan file, or scan the model again."
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            metadata = parse_json((file.metadata() or {}).get(_KEY, "null"))
             spectra = {key: read(file, key) for key in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, TypeError, OSError) as error:
         raise ScanFileError(f"'{path}' is no sound spectra file ({error}). Scan the model again.") from error
     if fingerprint is None or metadata != asdict(fingerprint):
         raise ScanFileError(f"The spectra in '{path}' are of other weights than the scan. Scan the model again.")
@@ -82,6 +95,17 @@ def _ends(values: Any) -> tuple[float, float]:
     if not length:
         raise ValueError("a spectrum is empty")
     return float(values[:1][0]), float(values[length - 1 :][0])
+
+
+def _spectrum(values: Array) -> Array:
+    """The values, where they can be a spectrum.
+
+    Raises:
+        ValueError: they are no list of float64.
+    """
+    if values.ndim != 1 or values.dtype != np.float64:
+        raise ValueError(f"a spectrum of {values.dtype} in {values.ndim} dimensions")
+    return values
 
 
 def rescore(scan: Scan, spectra: Mapping[str, Array], noise_model: NoiseModel) -> Scan:

@@ -180,7 +180,8 @@ def _header(header, data=b"\0" * 8):
 _FAULTS = {
     "empty folder": (lambda folder: None, "is empty. Download the checkpoint into it."),
     "only gguf": (_only("model-q4.gguf"), "holds only GGUF weights, which are quantised for inference"),
-    "only bin": (_only("pytorch_model.bin"), "holds only pickled weights"),
+    "bin of no pickle": (_only("pytorch_model.bin"), "The pickle in .* is not read: it is cut off or damaged"),
+    "bin of another name": (_only("consolidated.00.pth"), "holds pickled weights .* under other names than"),
     "adapter": (_only("adapter_model.safetensors"), "holds an adapter, not a model"),
     "something else": (_only("README.md"), "has neither 'model.safetensors.index.json' nor 'model.safetensors'"),
     "shard absent": (_missing_shard, "lists shard 'b.safetensors', which does not exist"),
@@ -208,7 +209,10 @@ _FAULTS = {
     "overlap": (_header({"w": _entry(), "v": _entry(offsets=(4, 12))}), "ranges overlap or leave a hole"),
     "hole": (_header({"w": _entry(offsets=(4, 12))}, b"\0" * 12), "ranges overlap or leave a hole"),
     "trailing bytes": (_header({"w": _entry()}, b"\0" * 9), "was altered"),
-    "control character": (_header({"w\n": _entry()}), "a name with control characters is no parameter's"),
+    "control character": (
+        _header({"w\n": _entry()}),
+        "a name with control characters, or of more than 10000, is no parameter's",
+    ),
     "shard of no name": (_index_of(""), "which is no file inside the folder"),
     "shard of a long name": (_index_of("x" * 300), "lists shard 'xxx.*, which does not exist|File name too long"),
     "a pipe for weights": (lambda folder: os.mkfifo(folder / "model.safetensors"), "has neither"),

@@ -1,0 +1,418 @@
+"""Pickled checkpoints: read as torch and transformers read them, and never executed."""
+
+import io
+import json
+import os
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import tarfile
+import warnings
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
+from safetensors.torch import save_file
+
+import spectrum
+from spectrum.checkpoint import Checkpoint, fingerprint, open_checkpoint
+from spectrum.checkpoint.files import find_files
+from spectrum.errors import CheckpointError
+
+ZIP_AND_LEGACY = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+
+
+def _save(saved, path, *, zipped=True):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+def _every_kind():
+    """Dtypes, views, transposes, ties, parameters, attributes: all that a state dict may hold."""
+    dtypes = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+    tensors = {str(dtype): gaussian(7, 5, seed=number, dtype=dtype) for number, dtype in enumerate(dtypes)}
+    base = gaussian(300, 200, seed=9)
+    attributed = torch.ones(3, 3)
+    attributed.note = "kept by torch.save"
+    return tensors | {
+        "whole": base,
+        "tied": base,
+        "rows": base[3:40],
+        "transposed": base.T,
+        "part": base[10:200, 5:60],
+        "every third": base[::2, ::3],
+        "large part": gaussian(1000, 900, seed=3).T[5:, ::2],
+        "stack": torch.rand(3, 4, 5, generator=torch.manual_seed(0)).permute(2, 0, 1),
+        "scalar": torch.tensor(2.5),
+        "none": torch.zeros(0, 4),
+        "parameter": torch.nn.Parameter(gaussian(4, 6, seed=4)),
+        "attributed": attributed,
+        "positions": torch.arange(4),
+        "mask": torch.ones(2, 2, dtype=torch.bool),
+        "fp8": torch.ones(4, 4).to(torch.float8_e5m2),
+        "complex": torch.ones(2, dtype=torch.complex128),
+    }
+
+
+@ZIP_AND_LEGACY
+def test_reads_what_torch_loads(tmp_path, zipped):
+    """Names, shapes and, bit for bit, the numbers, whole and by rows; entries that are no tensors are left out."""
+    saved = _every_kind() | {"epoch": 3, "args": {"lr": 0.1}}
+    if not zipped:
+        del saved["fp8"]  # torch writes it so and cannot load it
+    path = _save(saved, tmp_path / "every.bin", zipped=zipped)
+    expected = {k: v for k, v in torch.load(path, weights_only=True).items() if isinstance(v, torch.Tensor)}
+    with Checkpoint(find_files(path)) as checkpoint:
+        assert {name: tensor.shape for name, tensor in checkpoint.tensors.items()} == {
+            name: tuple(tensor.shape) for name, tensor in expected.items()
+        }
+        floats = [name for name, tensor in expected.items() if tensor.dtype in (torch.float32, torch.bfloat16)]
+        for name in [*floats, "torch.float64", "torch.float16"]:
+            assert checkpoint.read(name).dtype == expected[name].dtype
+            assert torch.equal(checkpoint.read(name), expected[name]), name
+            if expected[name].ndim and len(expected[name]) > 2:
+                assert torch.equal(checkpoint.read(name, 1, 3), expected[name][1:3]), name
+        assert {name for name, tensor in checkpoint.tensors.items() if tensor.strides} == {
+            "transposed", "part", "every third", "large part", "stack"
+        }  # fmt: skip
+        spelled = {"positions": "I64", "mask": "BOOL", "fp8": "F8_E5M2", "complex": "C128"}
+        assert all(checkpoint.tensors[name].dtype == dtype for name, dtype in spelled.items() if name in expected)
+
+
+@ZIP_AND_LEGACY
+def test_an_ordered_state_dict(tmp_path, zipped):
+    """As state_dict() gives it: an OrderedDict with attributes."""
+    linear = torch.nn.Linear(4, 3)
+    with open_checkpoint(_save(linear.state_dict(), tmp_path / "pytorch_model.bin", zipped=zipped)) as checkpoint:
+        assert torch.equal(checkpoint.read("weight"), linear.weight)
+        assert checkpoint.id == tmp_path.name
+
+
+def _sharded(folder, tensors, *, zipped=True):
+    names = sorted(tensors)
+    halves = {"pytorch_model-00001-of-00002.bin": names[::2], "pytorch_model-00002-of-00002.bin": names[1::2]}
+    for shard, members in halves.items():
+        _save({name: tensors[name] for name in members}, folder / shard, zipped=zipped)
+    weight_map = {name: shard for shard, members in halves.items() for name in members}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder
+
+
+@ZIP_AND_LEGACY
+def test_reads_what_transformers_loads(tmp_path, zipped):
+    """A sharded model: every parameter that from_pretrained() makes."""
+    import transformers
+
+    folder = _sharded(tmp_path / "m", tiny_llama(layers=1), zipped=zipped)
+    (folder / "config.json").write_text(json.dumps(llama_config(1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own
+        model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    with open_checkpoint(folder) as checkpoint:
+        loaded = dict(model.named_parameters())
+        assert set(loaded) == set(checkpoint.tensors)
+        assert all(torch.equal(checkpoint.read(name), parameter) for name, parameter in loaded.items())
+
+
+@ZIP_AND_LEGACY
+def test_scores_of_the_same_weights_in_safetensors(tmp_path, run, zipped):
+    """Every file that a scan writes has the same bytes, whatever the weights are stored in."""
+    tensors = tiny_llama(layers=3)
+    write_checkpoint(tmp_path / "a" / "llama", {"_": tensors}, config=llama_config(3))
+    folder = _sharded(tmp_path / "b" / "llama", tensors, zipped=zipped)
+    (folder / "config.json").write_text(json.dumps(llama_config(3)))
+    for each in "ab":
+        assert run("scan", "--model", tmp_path / each / "llama", "--out", f"out-{each}")[0] == 0
+    names = sorted(path.name for path in Path("out-a").iterdir())
+    assert names == sorted(path.name for path in Path("out-b").iterdir())
+    for name in names:
+        assert Path("out-a", name).read_bytes() == Path("out-b", name).read_bytes(), name
+
+
+def test_safetensors_come_first(tmp_path):
+    """As in transformers: index, file, then the .bin ones."""
+    folder = _sharded(tmp_path / "m", {"d": torch.zeros(2), "e": torch.zeros(2)})
+    found = []
+
+    def _look():
+        with open_checkpoint(folder) as checkpoint:
+            found.append("".join(sorted(checkpoint.tensors)))
+
+    (folder / "pytorch_model.bin.index.json").rename(folder / "later.json")
+    _save({"c": torch.zeros(2)}, folder / "pytorch_model.bin")
+    _look()
+    (folder / "later.json").rename(folder / "pytorch_model.bin.index.json")
+    _look()
+    save_file({"b": torch.zeros(2)}, folder / "model.safetensors")
+    _look()
+    save_file({"a": torch.zeros(2)}, folder / "x.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
+    _look()
+    assert found == ["c", "de", "b", "a"]
+
+
+def test_fp8_beside_its_scale(tmp_path):
+    """Quantised releases are dequantised from .bin too; a transposed one is refused."""
+    codes, scale = (gaussian(48, 64, seed=1)).to(torch.float8_e4m3fn), torch.tensor(0.5)
+    path = _save({"m.weight": codes, "m.weight_scale": scale}, tmp_path / "fp8.bin")
+    with open_checkpoint(path) as checkpoint:
+        assert torch.equal(checkpoint.read("m.weight", 3, 9), codes[3:9].float() * 0.5)
+    path = _save({"m.weight": codes.T, "m.weight_scale": scale}, tmp_path / "fp8.bin")
+    with open_checkpoint(path) as checkpoint, pytest.raises(CheckpointError, match="stored transposed or in parts"):
+        checkpoint.read("m.weight")
+
+
+def test_retrained_in_place(tmp_path):
+    """The fingerprint is over the weights, not over the pickle."""
+    one = _save({"w": gaussian(64, 64, seed=1)}, tmp_path / "m.bin")
+    with open_checkpoint(one) as checkpoint:
+        before = fingerprint(checkpoint)
+    _save({"w": gaussian(64, 64, seed=2)}, one)
+    with open_checkpoint(one) as checkpoint:
+        assert fingerprint(checkpoint).headers == before.headers
+        assert fingerprint(checkpoint).content != before.content
+
+
+@ZIP_AND_LEGACY
+def test_a_file_that_shrinks_while_open(tmp_path, zipped):
+    """Said in a line; a memory map would end the process."""
+    path = _save({"w": gaussian(64, 64, seed=1)}, tmp_path / "m.bin", zipped=zipped)
+    with open_checkpoint(path) as checkpoint:
+        os.truncate(path, 9_000)
+        with pytest.raises(CheckpointError, match="altered since it was opened"):
+            checkpoint.read("w")
+
+
+def test_memory(tmp_path):
+    """Of 2 x 100 MB, plain and transposed, a few rows: neither a file nor a tensor enters memory whole."""
+    saved = {"plain": torch.zeros(25_000, 512), "transposed": torch.zeros(512, 25_000).T}
+    paths = [str(_save(saved, tmp_path / f"{zipped}.bin", zipped=zipped)) for zipped in (True, False)]
+    code = (
+        "import resource, sys, torch\n"
+        "from spectrum.checkpoint import open_checkpoint\n"
+        "torch.ones(8) + 1\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for path in sys.argv[1:]:\n"
+        "    with open_checkpoint(path) as checkpoint:\n"
+        "        for name in ('plain', 'transposed'):\n"
+        "            assert checkpoint.read(name, 7, 2007).shape == (2000, 512)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(spectrum.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True, env=environment
+    )
+    assert int(done.stdout) * 1024 < 30_000_000
+
+
+# --- what wants to be run ---
+
+
+class _Bomb:
+    def __init__(self, function, *arguments):
+        self._call = (function, arguments)
+
+    def __reduce__(self):
+        return self._call
+
+
+def _replace_pickle(source, target, content):
+    """The zip archive with another pickle in it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, content if info.filename.endswith("/data.pkl") else old.read(info))
+    return target
+
+
+BOMBS = {
+    "os.system": ("posix.system", lambda marker: _Bomb(os.system, f"touch {marker}")),
+    "eval": ("__builtin__.eval", lambda marker: _Bomb(eval, f"open({str(marker)!r}, 'w')")),
+    "exec": ("__builtin__.exec", lambda marker: _Bomb(exec, f"open({str(marker)!r}, 'w')")),
+    "open": ("io.open", lambda marker: _Bomb(open, str(marker), "w")),
+    "subprocess": ("commands.Popen", lambda marker: _Bomb(subprocess.Popen, ["touch", str(marker)])),
+    "getattr": ("__builtin__.getattr", lambda marker: _Bomb(getattr, "os", "system")),
+    "module state": ("torch.serialization.load", lambda marker: _Bomb(torch.load, str(marker))),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("place", ["zip", "legacy", "plain pickle", "inside"])
+def test_nothing_is_executed(tmp_path, run, bomb, place):
+    """Real pickles that call something: refused in one line by name, and the marker file never appears."""
+    name, make = BOMBS[bomb]
+    marker, path = tmp_path / "marker", tmp_path / "m" / "pytorch_model.bin"
+    path.parent.mkdir()
+    fallen = make(marker)
+    if place == "plain pickle":
+        path.write_bytes(pickle.dumps(fallen, protocol=2))
+    else:
+        saved = OrderedDict(w=gaussian(48, 64, seed=1), x=fallen) if place == "inside" else fallen
+        torch.save(saved, path, _use_new_zipfile_serialization=place != "legacy")
+    code, out, err = run("scan", "--model", path.parent)
+    refusal = (
+        "which no weights need and which was not run. Scan the model's safetensors release, or save the state_dict() "
+        "of one that you trust.\n"
+    )
+    assert (code, out, err) == (
+        1,
+        "",
+        f"spectrum: '{path}' asks for '{name}' when it is loaded, {refusal}",
+    )
+    assert not marker.exists()
+    assert not Path("snr_results").exists()
+
+
+def test_the_bombs_are_real(tmp_path):
+    """The pickle of the test above does run when it is loaded as pickles are."""
+    marker = tmp_path / "marker"
+    pickle.loads(pickle.dumps(BOMBS["os.system"][1](marker)))  # noqa: S301
+    assert marker.exists()
+
+
+# --- what is refused, and what is no sound file ---
+
+
+def _tar(path):
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in ("storages", "tensors", "pickle"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+
+
+def _script(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; its files are still around
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
+
+
+def _quantized(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's quantised tensors are deprecated
+        _save({"w": torch.quantize_per_tensor(torch.ones(3, 3), 0.1, 0, torch.qint8)}, path)
+
+
+def _saved(value, *, zipped=True):
+    return lambda path: _save(value, path, zipped=zipped)
+
+
+def _big_endian(path):
+    _save({"w": torch.zeros(2)}, path.with_suffix(".tmp"))
+    with zipfile.ZipFile(path.with_suffix(".tmp")) as old, zipfile.ZipFile(path, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, b"big" if info.filename.endswith("byteorder") else old.read(info))
+
+
+def _compressed(path):
+    _save({"w": torch.zeros(2000)}, path.with_suffix(".tmp"))
+    with zipfile.ZipFile(path.with_suffix(".tmp")) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+
+
+def _altered(old, new, *, zipped=True):
+    """Bytes of the pickle replaced by as many others."""
+
+    def make(path):
+        _save({"w": gaussian(6, 4, seed=1)}, path, zipped=zipped)
+        content = path.read_bytes()
+        assert old in content
+        assert len(old) == len(new)
+        path.write_bytes(content.replace(old, new))
+
+    return make
+
+
+def _of_pickle(content):
+    """An archive whose pickle is these bytes."""
+
+    def make(path):
+        _save({"w": torch.zeros(2)}, path.with_suffix(".tmp"))
+        _replace_pickle(path.with_suffix(".tmp"), path, content)
+
+    return make
+
+
+def _two_records(path):
+    _save({"w": torch.zeros(2)}, path)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")  # that is the point
+        archive.writestr(archive.namelist()[0], b"again")
+
+
+def _cut(zipped):
+    return lambda path: os.truncate(_save({"w": gaussian(64, 64, seed=1)}, path, zipped=zipped), 9_000)
+
+
+def _directory_of_a_terabyte(path):
+    """A sparse file whose zip directory claims most of it."""
+    size = 1 << 40
+    end = zipfile.structEndArchive64, b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, 0
+    record = struct.pack(*end)
+    locator = struct.pack(zipfile.structEndArchive64Locator, b"PK\x06\x07", 0, size, 1)
+    last = struct.pack(zipfile.structEndArchive, b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(size)
+        file.write(record + locator + last)
+
+
+REFUSED = {
+    "tar": (_tar, "is in the tar format of torch before 0.1.10"),
+    "TorchScript": (_script, "is a TorchScript archive, a program with its weights"),
+    "quantised": (_quantized, "holds 'w' as a tensor that is quantised, sparse, nested or on no device"),
+    "sparse": (_saved({"w": torch.eye(3).to_sparse()}), r"on no device \(_rebuild_sparse_tensor\), which is not read"),
+    "meta": (_saved({"w": torch.ones(3, device="meta")}), r"on no device \(_rebuild_meta_tensor_no_storage\)"),
+    "nested": (_saved({"state_dict": {"w": torch.ones(2)}}), "holds its tensors under the entry 'state_dict', where"),
+    "one tensor": (_saved(torch.ones(2)), "holds no state dict"),
+    "a list": (_saved([torch.ones(2)], zipped=False), "holds no state dict"),
+    "no tensors": (_saved({"epoch": 3}), "holds no tensors"),
+    "numbered": (_saved({0: torch.ones(2)}), "has a tensor called 0: a number"),
+    "two lines": (_saved({"a\nb": torch.ones(2)}), r"has a tensor called 'a\\nb': a number, or a name with control"),
+    "expanded": (_saved({"w": torch.ones(1).expand(10**9)}), "holds 'w' with several entries in one place"),
+    "negated": (_saved({"w": torch._neg_view(torch.ones(2))}), "holds 'w' negated or conjugated by a flag"),
+    "big-endian": (_big_endian, "was saved on a big-endian machine"),
+    "compressed": (_compressed, "has the record '.*' compressed, encrypted or outside of the file"),
+    "two records": (_two_records, "with two records of one name"),
+    "zip cut": (_cut(zipped=True), "is a zip archive that is cut off or damaged"),
+    "legacy cut": (_cut(zipped=False), "has 9000 bytes, which do not hold the 1 storages that its pickle tells of"),
+    "empty": (lambda path: path.write_bytes(b""), "is not read: it is cut off or damaged"),
+    "a directory of a terabyte": (_directory_of_a_terabyte, "is a zip archive that is cut off or damaged"),
+    "more rows than stored": (_altered(b"K\x06K\x04\x86", b"K\x07K\x04\x86"), r"of shape \[7, 4\] in F32 in a storage"),
+    "larger strides": (_altered(b"K\x04K\x01\x86", b"K\x05K\x01\x86"), "in a storage of 96 bytes, which is too small"),
+    "overlapping rows": (_altered(b"K\x04K\x01\x86", b"K\x03K\x01\x86"), "with several entries in one place"),
+    "another size": (_altered(b"cpuq\x06K\x18", b"cpuq\x06K\x17"), "should hold 92 bytes of storage '0' and holds 96"),
+    "another size, legacy": (
+        _altered(b"cpuq\x06K\x18", b"cpuq\x06K\x17", zipped=False),
+        "which do not hold the 1 storages",
+    ),
+    "another dtype": (_altered(b"FloatStorage", b"HalfStorage\n"), "is not read: it is cut off or damaged"),
+    "deep nesting": (_of_pickle(b"\x80\x02)" + b"\x85" * 500_000 + b"."), "holds no state dict"),
+    "deep key": (_of_pickle(b"\x80\x02})" + b"\x85" * 500_000 + b"Ns."), "is cut off or damaged"),
+    "endless dicts": (_of_pickle(b"\x80\x02" + b"}" * 4_000_002 + b"."), "has more than 4000000 operations"),
+    "long text": (_of_pickle(b"\x80\x02X\xff\xff\xff\xff" + b"a" * 99 + b"."), "has more than 67108864 bytes beside"),
+    "far memo": (_of_pickle(b"\x80\x02}r\xff\xff\xff\xff."), "holds no tensors"),
+    "unknown operation": (_of_pickle(b"\x80\x04}\x94."), "has the operation MEMOIZE, which torch.save does not write"),
+    "no end": (_of_pickle(b"\x80\x02}"), "is cut off or damaged"),
+    "call of data": (_of_pickle(b"\x80\x02})R."), "is cut off or damaged"),
+    "storage of nothing": (_of_pickle(b"\x80\x02)Q."), "identifies a storage in a way that torch.save does not"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(tmp_path, case):
+    """Each in one sentence, and none takes more memory than a few times the file."""
+    make, message = REFUSED[case]
+    (tmp_path / "m").mkdir()
+    path = tmp_path / "m" / "pytorch_model.bin"
+    make(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=message) as raised:
+        open_checkpoint(path.parent)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 600
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 500_000_000
