@@ -420,6 +420,20 @@ def test_a_value_near_the_threshold_gets_a_closer_look(side: int, distance: floa
         assert_score(batched.values, matrix, ORDINARY)
 
 
+def test_no_second_look_where_the_gram_matrix_is_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value 300 times the bulk drowns it in the rounding of the Gram matrix: its eigenvalues are not taken again."""
+    dtypes: list[torch.dtype] = []
+    solve = torch.linalg.eigvalsh
+
+    def record(gram: torch.Tensor) -> torch.Tensor:
+        dtypes.append(gram.dtype)
+        return solve(gram)
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", record)
+    assert singular_values(spiked((64, 64), 300.0).float()).path == "gram-float64"
+    assert dtypes == [torch.float32, torch.float64]
+
+
 def test_doubt_is_wider_at_the_edges_of_a_spectrum() -> None:
     """A smallest value as far from the threshold as is enough for one in the middle is not decided by float32."""
     middle = np.linspace(3.0, 0.01, 400)
