@@ -20,6 +20,7 @@ MAX_INDEX_BYTES = 256 * 2**20  # DeepSeek-V3's, of 46,183 tensors, has 9 MB
 class StreamedCheckpoint(Checkpoint):
     """An open checkpoint of the Hub at one commit; see `Checkpoint`."""
 
+    remote = True
     concurrent_reads = CONNECTIONS
     largest_ahead = None
 

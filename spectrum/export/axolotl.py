@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from spectrum.errors import SelectionError
 from spectrum.naming import natural_key
 from spectrum.results.scan import ParameterScore, Scan
-from spectrum.selection import Group, Selection
+from spectrum.selection import Group, Selection, rank
 
 _PLAIN = re.compile(r"\^[A-Za-z0-9_.\-\[\]+]+\$")
 _SPECIAL = re.compile(r"[\\^$*+?{}\[\]|()]")
@@ -101,7 +101,7 @@ def _matches(text: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def _header(selection: Selection, scan: Scan) -> list[str]:
-    model, settings = scan.model, scan.settings
+    model = scan.model
     exact = f"{model.model_class}, transformers {model.transformers}, {model.name_mapping}"
     names = exact if model.model_class else "as in the checkpoint"
     revision = f" @ {model.revision}" if model.revision else ""
@@ -113,7 +113,7 @@ def _header(selection: Selection, scan: Scan) -> list[str]:
         else "unknown, the scan does not hold shapes"
     )
     lines = [
-        f"Spectrum: top {selection.top_percent:g} % of each module type by SNR (noise model {settings.noise_model})",
+        f"Spectrum: {selection.description}",
         f"model: {model.id}{revision}   names: {names}",
         f"trainable: {share}",
     ]
@@ -129,7 +129,7 @@ def _body(selection: Selection) -> Iterator[str]:
         yield f"# norms: all {len(selection.norms)}"
         yield from _items(selection.norms)
     for group in selection.groups:
-        yield f"# {_CONTROL.sub('?', group.label)}: {group.count} of {len(group.ranked)}, SNR {_range(group)}"
+        yield f"# {_CONTROL.sub('?', group.label)}: {group.count} of {len(group.ranked)}{_range(group)}"
         for item in group.selected:
             yield from _items([item.name])
             if item.name in selection.biases:
@@ -148,8 +148,12 @@ def _quoted(text: str) -> str:
 
 
 def _range(group: Group) -> str:
-    best, worst = group.selected[0], group.selected[-1]
-    return _shown(best) if group.count == 1 else f"{_shown(best)} to {_shown(worst)}"
+    """Highest and lowest SNR of the selected ones, whatever they were chosen by."""
+    if not group.selected:
+        return ""
+    by_snr = rank(group.selected)
+    best, worst = _shown(by_snr[0]), _shown(by_snr[-1])
+    return f", SNR {best}" if group.count == 1 else f", SNR {best} to {worst}"
 
 
 def _shown(item: ParameterScore) -> str:
