@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spectrum.check.findings import Finding, of_error, some
 from spectrum.checkpoint import Checkpoint, Fingerprint, fingerprint, open_checkpoint, written_since
-from spectrum.errors import CheckpointError, SpectrumError
+from spectrum.errors import SpectrumError
 from spectrum.naming import Parameter, natural_key
 from spectrum.results.build import plan_scan
 from spectrum.results.scan import ParameterScore, Scan, Unscored
@@ -25,7 +25,7 @@ def check_model(scan: Scan, model: str, *, scan_file: Path, transformers: str | 
     """
     try:
         checkpoint = open_checkpoint(model)
-    except CheckpointError as error:
+    except SpectrumError as error:
         return [of_error("SPC201", error)]
     with checkpoint:
         findings = _compare(scan, checkpoint, scan_file)

@@ -169,6 +169,19 @@ def test_published_file_imported(published, run):
     assert set(codes(run, scan=scan)) == {"SPC108", "SPC109", "SPC110", "SPC111", "SPC301"}
 
 
+def test_zero_3_without_a_range_of_rows(project, run):
+    """Whole parameters go with it."""
+    assert codes(run, *config("deepspeed: deepspeed_configs/zero3_bf16.json")) == []
+
+
+def test_readme_example(project, run):
+    """The output in the README is what such a line gives."""
+    _, out, _ = run("check", SCAN, *config(lines=[r"^model\.norm\.weight$"]))
+    place = re.compile(r"^axolotl.yml:\d+", flags=re.MULTILINE)
+    (printed,) = re.findall(r"^\$ spectrum check .*\n((?:.*\n)*?)```", README, flags=re.MULTILINE)
+    assert place.sub("", printed) == place.sub("", out)
+
+
 def test_order_of_findings():
     """By file, line, code; whole-file findings first."""
     places = [("b", 2, "SPC407"), ("b", 10, "SPC405"), ("b", None, "SPC101"), ("a", 9, "SPC101")]

@@ -186,6 +186,12 @@ def test_patterns_are_those_of_axolotl():
         assert (ours.expression.pattern, ours.rows) == (theirs.name_regex.pattern, theirs.range), text
 
 
+def test_case_blind_patterns_have_no_prefix():
+    """`re` lets a pattern set its own flags, and then a literal beginning is none."""
+    names = prepare_names(["LM_head.weight", "lm_head.weight"])
+    assert [match.string for match in matches(parse_pattern("(?i)lm_head.weight"), names)] == list(names.ordered)
+
+
 def test_paths_bound_the_work():
     """Digits count as long as the longest number, repetitions as long as the longest name, alternatives add up."""
     names = prepare_names(["a.12.b", "a.3.b"])
