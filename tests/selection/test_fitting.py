@@ -127,3 +127,25 @@ def test_sizes_that_are_not_known(rule):
     scan = make_scan(layers([1], shape=None), parameters=None)
     with pytest.raises(SelectionError, match="does not hold shapes, so nothing can be fitted"):
         select(scan, Choice(rule))
+
+
+def test_the_percentage_named_is_short_and_exact():
+    """2 of 3 and 66 of 100 are 66.67 to below 67 %: 66.7, for 67 would be more."""
+    scan = make_scan(layers(range(3), "a") + layers(range(100), "b"))
+    selection = select(scan, Choice(MaxWeights(limit=16 * 68)))
+    assert selection.top_percent == 66.7
+    assert (selection.trainable, select_top(scan, 67).trainable) == (16 * 68, 16 * 69)
+
+
+def test_the_bias_of_a_head_counts():
+    """It is trained with the head."""
+    others = [Unscored("lm_head.weight", "head", (10, 4)), Unscored("lm_head.bias", "bias", (10,))]
+    scan = make_scan(layers([1, 2]), others)
+    assert select(scan, Choice(MaxWeights(limit=50 + 32))).trainable == 50 + 32
+    assert select(scan, Choice(MaxWeights(limit=50 + 31))).trainable == 50 + 16
+
+
+def test_a_control_that_just_fits_says_nothing():
+    """At most is at most."""
+    scan = make_scan([entry("l.0.w.weight", 9, shape=(50,)), entry("l.1.w.weight", 1, shape=(50,))])
+    assert select(scan, Choice(MaxWeights(limit=50), strategy="bottom", embeddings="freeze")).warnings == ()

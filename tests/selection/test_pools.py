@@ -45,6 +45,12 @@ def test_equal_scores_share_their_place():
     assert chosen(_whole(scan, Count(2))) == {"a": [2, 3], "b": [2, 3]}
 
 
+def test_some_equal_scores_share_the_mean_of_their_places():
+    """Places 4/6 4/6 1/6 in one type, 3/6 1/6 5/6 in the other: layer 2 comes second."""
+    scan = make_scan(layers([5, 5, 1], "a") + layers([2, 1, 3], "b"))
+    assert chosen(_whole(scan, Count(2)))["b"] == [2, 0]
+
+
 def test_a_tie_among_layers_is_reported():
     """Layers 0 and 1 are mirror images."""
     selection = _whole(make_scan(layers([1, 2], "a") + layers([2, 1], "b")), Count(1))
