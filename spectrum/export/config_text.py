@@ -155,17 +155,15 @@ def _line_start(text: str, index: int) -> int:
 
 
 def _line_end(text: str, node: yaml.Node) -> int:
-    last = _last(node, node.start_mark.index)
-    if last > 0 and text[last - 1] == "\n":  # a block scalar ends behind its last line
-        return last
-    found = text.find("\n", last)
+    found = text.find("\n", _last(node, node.start_mark.index))
     return len(text) if found < 0 else found + 1
 
 
 def _last(node: yaml.Node, start: int) -> int:
     """Index behind a node's last character; PyYAML's own mark of a block stands behind the comments that follow it."""
     if not isinstance(node, yaml.CollectionNode) or node.flow_style:
-        return int(node.end_mark.index)
+        # Block text (`|`, `>`) ends behind its last line break.
+        return int(node.end_mark.index) - (isinstance(node, yaml.ScalarNode) and node.style in {"|", ">"})
     parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
     inside = [part for part in parts if part.start_mark.index >= start]  # an alias has the place of its anchor
     return max((_last(part, start) for part in inside), default=start)

@@ -196,7 +196,7 @@ def _notes(selection: Selection, by_parameter: Sequence[ParameterScore], options
         )
     if any("*" in item.name for group in selection.groups for item in group.selected):
         notes.append(
-            "These names are for transformers 4: on transformers 5, PEFT takes them for all experts of all layers."
+            "These names are for transformers 4: on transformers 5, PEFT looks at their last part only, in all layers."
         )
     if by_parameter and options.four_bit:
         notes.append(

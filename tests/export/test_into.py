@@ -128,12 +128,13 @@ def test_conflicts_are_mended(axolotl_config):
     assert taken.gradient_checkpointing_kwargs == {"use_reentrant": False}
 
 
-def test_the_plugin_would_need_original_parameters():
+def test_the_plugin_would_need_original_parameters(spectrum_plugin):
     """The reason for mending FSDP, as Axolotl states it for its own plugin."""
-    args = pytest.importorskip("axolotl.integrations.spectrum.args").SpectrumArgs
+    from axolotl.integrations.spectrum.args import SpectrumArgs
+
     data = {"fsdp": ["full_shard"], "fsdp_config": {"a": 1}, "plugins": ["x.SpectrumPlugin"]}
     with pytest.raises(ValueError, match="cannot be used together when `use_orig_params=False`"):
-        args(**data)
+        SpectrumArgs(**data)
 
 
 def test_axolotl_freezes_adapters_beside_a_selection(freeze_layers_except, peft):
@@ -178,6 +179,41 @@ def test_what_only_the_user_knows_is_told():
         "the config's base_model is 'owner/Other', the scan is of 'owner/Tiny_Qwen2'; their parameters may differ.",
     )
     assert _full(BASE.replace("owner/Tiny_Qwen2", "./models/Tiny_Qwen2")).messages == ()
+
+
+def test_what_is_frozen_again_is_told():
+    """freeze_mm_modules comes after the selection in Axolotl."""
+    scan = scan_of("qwen2_vl")
+    selection = select_top(scan, 50)
+    base = BASE.replace("Tiny_Qwen2", "qwen2_vl")
+    for setting, said in (("true", True), ("false", False)):
+        text = f"{base}freeze_mm_modules: {setting}\n"
+        told = put_into_axolotl(text, to_axolotl(selection, scan), selection, scan, place="c.yml").messages
+        assert any("freezes 'model.visual." in message for message in told) == said
+
+
+@pytest.mark.parametrize(("deepspeed", "said"), [("zero3_bf16", True), ("zero2", False)])
+def test_rows_and_zero_3(deepspeed, said):
+    """A parameter that is split flat has no rows to freeze."""
+    scan = example()
+    selection = select_top(scan, 50)
+    addition = "unfrozen_parameters:\n- ^lm_head.weight$[70:]\n"
+    text = f"{BASE}deepspeed: deepspeed_configs/{deepspeed}.json\n"
+    told = put_into_axolotl(text, addition, selection, scan, place="c.yml").messages
+    assert any("DeepSpeed ZeRO-3 cannot" in message for message in told) == said
+
+
+def test_a_block_of_text_is_replaced():
+    """lora_target_modules may be one expression over several lines; what follows stays."""
+    text = BASE + "lora_target_modules: >-\n  a|\n  b\n# next\nz: 1\n"
+    edited = _lora(text)
+    assert edited.text.endswith("- model.embed_tokens\n# next\nz: 1\n")
+
+
+def test_an_alias_in_the_list_is_replaced():
+    """Its anchor stands elsewhere and stays."""
+    text = BASE + "x: &x ^a$\nunfrozen_parameters:\n- *x\nz: 1\n"
+    assert _full(text).text == BASE + "x: &x ^a$\n" + _block() + "z: 1\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The plain list and the one expression."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from export.models import example, golden, renamed, scan_of
@@ -46,6 +47,17 @@ def test_thousands_of_experts_are_few_patterns():
     assert not re.search(text, "m.layers.60.experts.255.w1.weight")
     assert not re.search(text, "m.layers.5.experts.255.w10.weight")
     assert not re.search(text, "m.layers.5.experts.x.w1.weight")
+
+
+def test_a_sample_of_the_experts_stands_for_all():
+    """Experts of transformers 4 of which two were scored: the list and the match know them all."""
+    base = example().parameters[0]
+    stacked = scan_of("mixtral").parameters[0]
+    matrices = tuple(replace(stacked.matrices[0], label=label) for label in ("1", "6"))
+    about = {"kind": "experts", "shape": (8, 64, 64), "matrices": matrices}
+    scan = replace(example(), parameters=(replace(base, name="m.0.experts.*.w1.weight", **about),), unscored=())
+    names = to_names(select_top(scan, 100, embeddings="freeze"), scan).splitlines()
+    assert names == [f"m.0.experts.{expert}.w1.weight" for expert in range(8)]
 
 
 @pytest.mark.parametrize("odd", ["a+b", "(x|y)", "back\\slash", "quo'te", "ünï", "w[0]", "^x$", "a b"])

@@ -77,11 +77,11 @@ def test_exactly_the_selection_is_adapted(peft, name, top):
 
 def test_routers_are_adapted_as_parameters(peft):
     """With --all-modules: on transformers 5 they are no linear layers, and PEFT would take their name for others."""
-    for name in ("mixtral", "qwen3_moe"):
+    for name in ("mixtral", "qwen3_moe", "gpt_oss"):
         scan = scan_of(name, kinds=("router",))
         selection = select_top(scan, 50, embeddings="freeze")
         model = _adapted(peft, model_of(name), _settings(selection, scan))
-        assert set(_ranks(model)) == set(selection.names)
+        assert set(_ranks(model)) == {item.name for group in selection.groups for item in group.selected}
 
 
 def test_norms_are_trained_in_full(peft):
@@ -169,7 +169,7 @@ def test_thousands_of_modules_are_one_expression(peft):
     settings = _settings(select_top(scan, 50, embeddings="freeze"), scan, by_snr=True)
     assert len(settings["target_modules"]) < 200
     _, notes = to_peft(select_top(scan, 50, embeddings="freeze"), scan, LoraOptions())
-    assert notes[0].endswith("on transformers 5, PEFT takes them for all experts of all layers.")
+    assert notes[0].endswith("on transformers 5, PEFT looks at their last part only, in all layers.")
     model = torch.nn.Module()
     for layer in (0, 1, 12, 23):
         for expert in (0, 7, 63):
@@ -181,6 +181,14 @@ def test_thousands_of_modules_are_one_expression(peft):
         for layer in (12, 23)
         for expert in (0, 7, 63)
     }
+
+
+def test_peft_reads_names_of_transformers_4_otherwise(peft):
+    """The reason for that note: one layer is named, and all are adapted."""
+    expression = r"model\.layers\.0\.(?:self_attn\.q_proj|block_sparse_moe\.experts\.[0-9]+\.(?:w1|w2|w3))"
+    settings = {"target_modules": expression, "lora_dropout": 0.0}
+    model = _adapted(peft, model_of("mixtral"), settings)
+    assert {name.split(".")[2] for name in _ranks(model)} == {"0", "1", "2", "3"}
 
 
 def _attach(model, path, module):
