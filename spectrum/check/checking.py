@@ -7,9 +7,10 @@ from typing import Any
 
 from spectrum.check.config import Config
 from spectrum.check.conflicts import find_conflicts
-from spectrum.check.findings import Finding, located
+from spectrum.check.findings import Finding, located, of_error
 from spectrum.check.lines import check_lines
 from spectrum.check.names import check_names
+from spectrum.errors import SelectionError
 from spectrum.results.scan import Scan
 from spectrum.selection import Selection
 
@@ -38,7 +39,10 @@ def check_scan(
     if selection is not None:
         findings += [_warned(warning) for warning in selection.warnings]
     if config is not None:
-        findings += located(_check_config(config, scan, selection), config.path)
+        try:
+            findings += located(_check_config(config, scan, selection), config.path)
+        except SelectionError as error:  # names that the scan speaks of, more than any model has
+            findings.append(of_error("SPC105", error))
     return findings
 
 

@@ -71,6 +71,7 @@ RULES = (
     Rule("SPC415", "config", "error", "parameters are trained that the selection does not hold"),
     Rule("SPC416", "config", "error", "parameters of the selection are not trained"),
     Rule("SPC417", "config", "warning", "a line names nothing in an imported scan, which does not list all parameters"),
+    Rule("SPC418", "config", "warning", "the list was chosen by options that check was not given: it was not compared"),
     Rule("SPC501", "trainer", "error", "adapter: the list freezes the adapter's weights"),
     Rule("SPC502", "trainer", "error", "reentrant gradient checkpointing"),
     Rule("SPC503", "trainer", "error", "FSDP 1 without use_orig_params"),

@@ -23,10 +23,9 @@ from spectrum.budget import (
 from spectrum.cli.app import app
 from spectrum.cli.options import Embeddings, Exclude, Modules, Norms, ScanFile, TreatmentName, percent
 from spectrum.cli.output import show
+from spectrum.cli.stored import narrowed
 from spectrum.errors import SpectrumError
-from spectrum.naming import match_module_types
 from spectrum.results import Scan, read_scan
-from spectrum.results.reuse import narrow
 from spectrum.selection import select_top
 
 PERCENTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)
@@ -40,7 +39,7 @@ def budget(
         typer.Option(
             "--top",
             metavar="PERCENT",
-            callback=lambda value: None if value is None else percent(value),
+            callback=percent,
             help="One selection in detail, to the byte, in place of the table.",
         ),
     ] = None,
@@ -87,7 +86,7 @@ def budget(
         raise typer.BadParameter("give --top or --memory, not both.", param_hint="--memory")
     limit = None if memory_size is None else _limit(memory_size)
     sequences = _sequences(sequence_length, micro_batch, config, checkpointing=checkpointing)
-    scan = _narrowed(read_scan(scan_file), modules, exclude)
+    (scan,) = narrowed([read_scan(scan_file)], modules, exclude)
     setup = Setup(optimizer, precision, sharding, gpus, momentum)
 
     def needed(top_percent: float) -> Memory:
@@ -138,13 +137,6 @@ def _document(
 
 def _sizes(row: Memory) -> dict[str, int]:
     return {**asdict(row), "total": row.total}
-
-
-def _narrowed(scan: Scan, modules: list[str] | None, exclude: list[str] | None) -> Scan:
-    if not modules and not exclude:
-        return scan
-    wanted = match_module_types({item.module_type for item in scan.parameters}, modules or (), exclude or ())
-    return narrow(scan, [item.name for item in scan.parameters if item.module_type in wanted])
 
 
 def _limit(text: str) -> int:

@@ -24,6 +24,7 @@ from spectrum.selection import (
     Treatment,
     condition_numbers,
 )
+from spectrum.untrusted import shown
 
 _SCALES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -137,7 +138,7 @@ def weights(text: str) -> int:
     number = Fraction(found[1]) * _SCALES[found[2].upper()] if found else Fraction(0)
     if number < 1 or number.denominator > 1:
         raise typer.BadParameter(
-            f"'{text}' is no number of weights: give a whole number, or one such as 30k, 800M or 2.5B.",
+            f"{shown(text)} is no number of weights: give a whole number, or one such as 30k, 800M or 2.5B.",
             param_hint="--max-params",
         )
     return int(number)
@@ -147,7 +148,7 @@ def _percent(text: str, option: str, *, least: str = "more than 0") -> float:
     found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,12})?) ?%?", text.strip(), flags=re.ASCII)
     value = float(found[1]) if found else -1.0
     if not 0 <= value <= 100 or (value == 0 and least != "0"):
-        raise typer.BadParameter(f"'{text}' is no percentage: give {least} and at most 100.", param_hint=option)
+        raise typer.BadParameter(f"{shown(text)} is no percentage: give {least} and at most 100.", param_hint=option)
     return value
 
 
@@ -155,6 +156,6 @@ def _per_type(text: str) -> tuple[str, float]:
     pattern, equals, percent = text.strip().rpartition("=")
     if not equals or not pattern:
         raise typer.BadParameter(
-            f"'{text}' is no rule: give PATTERN=PERCENT, as in 'mlp.*=50,self_attn.*=25'.", param_hint="--per-type"
+            f"{shown(text)} is no rule: give PATTERN=PERCENT, as in 'mlp.*=50,self_attn.*=25'.", param_hint="--per-type"
         )
     return pattern.strip(), _percent(percent, "--per-type", least="0")

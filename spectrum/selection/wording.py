@@ -49,8 +49,8 @@ def tag(choice: Choice, noise_model: NoiseModel) -> str:
 
 
 def number(value: float) -> str:
-    """A number as the user typed it, short of padding."""
-    return f"{value:.15g}"
+    """A number as the user typed it, short of padding; it reads back as the same one."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _thresholded(choice: Choice) -> bool:
