@@ -81,6 +81,7 @@ RULES = (
     Rule("SPC507", "trainer", "error", "load_in_8bit or load_in_4bit: quantised weights cannot be trained"),
     Rule("SPC508", "trainer", "error", "revision_of_model is not the scanned revision"),
     Rule("SPC509", "trainer", "error", "type_of_model is not the class whose parameters the scan names"),
+    Rule("SPC510", "trainer", "error", "freeze_mm_modules freezes parameters of the list again"),
     Rule("SPC601", "selection", "warning", "something else than the SNR decides the cut, or another warning of it"),
     Rule("SPC602", "selection", "error", "no selection can be made from the scan"),
 )

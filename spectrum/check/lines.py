@@ -40,11 +40,11 @@ class Line:
     cut: tuple[str, ...]
 
 
-def check_lines(config: Config, scan: Scan, selection: Selection | None) -> tuple[list[Finding], bool]:
+def check_lines(config: Config, scan: Scan, selection: Selection | None) -> tuple[list[Finding], list[Line]]:
     """Match the lines as Axolotl does.
 
     Returns:
-        The findings, and whether a line has a range of rows.
+        The findings, and the lines that could be matched.
     """
     members = runtime_names(scan)
     rows = _rows_of_parameters(scan, members)
@@ -55,7 +55,7 @@ def check_lines(config: Config, scan: Scan, selection: Selection | None) -> tupl
     findings += _doubled(config.patterns or ())
     if selection is not None:
         findings += _against_selection(lines, set(expanded(selection.names, members)), selection)
-    return findings, any(line.pattern.rows is not None for line in lines)
+    return findings, lines
 
 
 def _match(patterns: Sequence[tuple[int, str]], names: Names) -> tuple[list[Line], list[Finding]]:

@@ -123,6 +123,12 @@ def _other_header(_):
     return WITH_CONFIG
 
 
+def _multimodal(_):
+    name = "model.vision_tower.patch.weight"
+    edit(lambda scan: scan["unscored"].update({name: {"kind": "matrix", "shape": [4, 4]}}))
+    return config("freeze_mm_modules: true", lines=[f"^{name}$"])
+
+
 def _text(text):
     def _case(_):
         Path(CONFIG).write_text(text)
@@ -190,6 +196,7 @@ CASES = {
     "SPC507": lambda _: config("load_in_4bit: true"),
     "SPC508": _edited(lambda scan: scan["model"].update(revision="b" * 40)),
     "SPC509": lambda _: config("type_of_model: MistralForCausalLM"),
+    "SPC510": _multimodal,
     "SPC601": lambda _: older(_plain("a.0.q", "a.1.q", "a.2.q")),
     "SPC602": lambda _: older(_plain("a.0.input_layernorm")),
 }
