@@ -20,7 +20,10 @@ _HOMES = {
     "Settings": "spectrum.results",
     "singular_values": "spectrum.singular",
     "snr": "spectrum.snr",
+    "Choice": "spectrum.selection",
+    "select": "spectrum.selection",
     "select_top": "spectrum.selection",
+    "compare_scans": "spectrum.diff",
     "to_axolotl": "spectrum.export.axolotl",
 }
 

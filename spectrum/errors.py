@@ -9,6 +9,10 @@ class CheckpointError(SpectrumError):
     """A checkpoint that cannot be read, or that contradicts itself."""
 
 
+class DecompositionError(SpectrumError):
+    """A matrix whose singular values this machine could not compute."""
+
+
 class ScanFileError(SpectrumError):
     """A scan file or spectra file that is not what it should be."""
 

@@ -1,27 +1,30 @@
 """The loop: in which order matrices are read and decomposed, on which device. Knows no files of results."""
 
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
+from typing import TypeAlias
 
 import torch
 
 from spectrum.checkpoint import FLOAT_SIZES, Checkpoint
-from spectrum.errors import CheckpointError, SpectrumError
+from spectrum.errors import CheckpointError, DecompositionError, SpectrumError
 from spectrum.gram import slice_length
 from spectrum.naming import Matrix, Parameter
 from spectrum.prefetch import Read, read_ahead
 from spectrum.singular import (
     ONE_THREAD,
     Precision,
-    SolverError,
     Spectrum,
     batch_singular_values,
     singular_values_of_rows,
 )
+
+ReadRows: TypeAlias = Callable[[str, int, int | None], torch.Tensor]
 
 # Small matrices of one shape are read and decomposed together up to this much in storage, large ones one at a time on
 # the CPU. 32 MiB are a hundred 384 x 384 matrices in bfloat16, and little beside what torch itself takes.
@@ -97,7 +100,8 @@ def decompose(
         Each task with its spectrum.
 
     Raises:
-        CheckpointError: a weight that is not finite, or whose eigenvalues are not found, by the name of its tensor.
+        CheckpointError: a weight that is not finite, by the name of its tensor.
+        DecompositionError: a matrix for which no solver converged or memory did not suffice, likewise.
         SpectrumError: there is not enough memory for it.
     """
     batches = _batches(tasks, device)
@@ -115,29 +119,74 @@ def decompose(
         pieces.close()
 
 
-def read_matrix(checkpoint: Checkpoint, matrix: Matrix) -> torch.Tensor:
+def read_matrix(checkpoint: Checkpoint, matrix: Matrix, read: ReadRows | None = None) -> torch.Tensor:
     """The numbers of one matrix, (rows, cols), in the dtype the checkpoint is read in.
 
     Of a stack of experts only the one is read.
+
+    Args:
+        checkpoint: open.
+        matrix: of one of its parameters.
+        read: in place of `checkpoint.read`.
     """
+    read = read or checkpoint.read
     if matrix.pieces:
-        return torch.cat([read_matrix(checkpoint, piece) for piece in matrix.pieces], dim=matrix.axis)
-    if matrix.view is not None:
-        return _read_view(checkpoint, matrix, matrix.view)
-    if matrix.index and isinstance(expert := matrix.index[0], int):
-        inside = (0, *matrix.index[1:])
-        return checkpoint.read(matrix.tensor, expert, expert + 1)[inside]
-    return checkpoint.read(matrix.tensor)[matrix.index]
+        return torch.cat([read_matrix(checkpoint, piece, read) for piece in matrix.pieces], dim=matrix.axis)
+    rows = _rows_of(checkpoint, matrix)
+    part = read(matrix.tensor, *(rows or (0, None)))
+    if matrix.view is None:
+        return part[0][matrix.index[1:]] if rows else part[matrix.index]
+    # A copy of the part, or it would keep the whole alive.
+    return part[matrix.index[1:]] if rows else part.reshape(matrix.view)[matrix.index].clone()
 
 
-def _read_view(checkpoint: Checkpoint, matrix: Matrix, view: tuple[int, ...]) -> torch.Tensor:
-    shape = checkpoint.tensors[matrix.tensor].shape
+def bytes_to_read(checkpoint: Checkpoint, parameters: Sequence[Parameter], *, device: str) -> int:
+    """Bytes of the checkpoint that decomposing the parameters once reads."""
+    batches = _batches(plan_tasks(checkpoint, parameters), device)
+    reads = ({read for task in batch for read in _reads_of(checkpoint, task.matrix)} for batch in batches)
+    return sum(_part_bytes(checkpoint, *read) for batch in reads for read in batch)
+
+
+def _reads_of(checkpoint: Checkpoint, matrix: Matrix) -> list[tuple[str, tuple[int, int] | None]]:
+    if matrix.pieces:
+        return [read for piece in matrix.pieces for read in _reads_of(checkpoint, piece)]
+    return [(matrix.tensor, _rows_of(checkpoint, matrix))]
+
+
+def _part_bytes(checkpoint: Checkpoint, name: str, rows: tuple[int, int] | None) -> int:
+    tensor = checkpoint.tensors[name]
+    return tensor.size_bytes * (rows[1] - rows[0]) // tensor.shape[0] if rows else tensor.size_bytes
+
+
+def _rows_of(checkpoint: Checkpoint, matrix: Matrix) -> tuple[int, int] | None:
+    """The rows of its tensor that hold a matrix of a stack; None where all of it is read."""
     expert = matrix.index[0] if matrix.index else None
-    if isinstance(expert, int) and len(view) == 3 and (view[0] * view[1], view[2]) == shape:
-        rows = checkpoint.read(matrix.tensor, expert * view[1], (expert + 1) * view[1])
-        return rows[matrix.index[1:]]
-    # A copy, or the part would keep the whole alive.
-    return checkpoint.read(matrix.tensor).reshape(view)[matrix.index].clone()
+    if not isinstance(expert, int):
+        return None
+    if matrix.view is None:
+        return expert, expert + 1
+    view, shape = matrix.view, checkpoint.tensors[matrix.tensor].shape
+    flat = len(view) == 3 and (view[0] * view[1], view[2]) == shape
+    return (expert * view[1], (expert + 1) * view[1]) if flat else None
+
+
+def _once(read: ReadRows) -> ReadRows:
+    """The same, but rows that two matrices share (gate and up of a fused expert) are read once, by who asks first."""
+    lock, results = Lock(), dict[tuple[str, int, int | None], "Future[torch.Tensor]"]()
+
+    def read_once(name: str, start: int, stop: int | None) -> torch.Tensor:
+        with lock:
+            first = (name, start, stop) not in results
+            result = results.setdefault((name, start, stop), Future())
+        if first:
+            try:
+                result.set_result(read(name, start, stop))
+            except BaseException as error:
+                result.set_exception(error)
+                raise
+        return result.result()
+
+    return read_once
 
 
 def choose_device(wanted: str, *, local_rank: int = 0) -> str:
@@ -206,10 +255,11 @@ def _reads(checkpoint: Checkpoint, batch: Sequence[Task]) -> Iterator[Read[list[
 
 
 def _read_matrices(checkpoint: Checkpoint, matrices: Sequence[Matrix]) -> list[torch.Tensor]:
+    read = _once(checkpoint.read)
     if checkpoint.concurrent_reads == 1 or len(matrices) == 1:
-        return [read_matrix(checkpoint, matrix) for matrix in matrices]
+        return [read_matrix(checkpoint, matrix, read) for matrix in matrices]
     with ThreadPoolExecutor(checkpoint.concurrent_reads) as pool:
-        return list(pool.map(partial(read_matrix, checkpoint), matrices))
+        return list(pool.map(lambda matrix: read_matrix(checkpoint, matrix, read), matrices))
 
 
 def _read_rows(checkpoint: Checkpoint, tensor: str, start: int, stop: int) -> list[torch.Tensor]:
@@ -224,6 +274,12 @@ def _decompose_whole(
     except ValueError as error:
         wrong = next((task for task, m in zip(batch, matrices, strict=True) if not m.isfinite().all()), batch[0])
         raise _unusable(checkpoint, wrong, error) from error
+    except DecompositionError as error:
+        if len(batch) == 1:
+            raise _unsolved(checkpoint, batch[0], error) from error
+    # One by one they need less memory at a time, and the one that fails is known by name.
+    alone = zip(batch, matrices, strict=True)
+    return [_decompose_whole(checkpoint, [task], [matrix], precision, device)[0] for task, matrix in alone]
 
 
 def _decompose_rows(
@@ -243,6 +299,8 @@ def _decompose_rows(
         spectrum = singular_values_of_rows(read_rows, (rows, cols), precision=precision, device=device)
     except ValueError as error:
         raise _unusable(checkpoint, task, error) from error
+    except DecompositionError as error:
+        raise _unsolved(checkpoint, task, error) from error
     for _ in ahead:  # left over where a GPU ran out of memory and the CPU began anew
         next(pieces)
     return spectrum
@@ -250,15 +308,10 @@ def _decompose_rows(
 
 @contextmanager
 def _told(checkpoint: Checkpoint, task: Task) -> Iterator[None]:
-    """Let what torch and the system have no memory for, and what a solver fails on, end as errors a user can act on."""
+    """Let what torch and the system have no memory for end as an error that a user can act on."""
     name, shape = task.matrix.tensor, " x ".join(map(str, task.matrix.shape))
     try:
         yield
-    except SolverError as error:
-        raise CheckpointError(
-            f"The singular values of '{name}' of '{checkpoint.id}' ({shape}) were not found: {error} Try --precision "
-            "float64 or another --device, or leave the module out with --exclude."
-        ) from error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
@@ -269,11 +322,22 @@ def _told(checkpoint: Checkpoint, task: Task) -> Iterator[None]:
 
 
 def _unusable(checkpoint: Checkpoint, task: Task, error: ValueError) -> CheckpointError:
-    place = f" (matrix {task.matrix.label})" if task.matrix.label else ""
     return CheckpointError(
-        f"Tensor '{task.matrix.tensor}' of '{checkpoint.id}'{place} cannot be scored: {error} "
+        f"{_place(checkpoint, task)} cannot be scored: {error} "
         "The checkpoint is damaged: download it again, or leave the module out with --exclude."
     )
+
+
+def _unsolved(checkpoint: Checkpoint, task: Task, error: DecompositionError) -> DecompositionError:
+    return DecompositionError(
+        f"{_place(checkpoint, task)} cannot be scored: {error} Close other programs if memory is short, "
+        "or leave the module out with --exclude; what is finished is kept."
+    )
+
+
+def _place(checkpoint: Checkpoint, task: Task) -> str:
+    place = f" (matrix {task.matrix.label})" if task.matrix.label else ""
+    return f"Tensor '{task.matrix.tensor}' of '{checkpoint.id}'{place}"
 
 
 def _size_bytes(task: Task) -> int:

@@ -1,9 +1,10 @@
 """Matrix to singular values: the only caller of torch.linalg's decompositions.
 
-Three paths, the next where the estimate of `accuracy` is above TOLERANCE:
-    gram          float32 Gram matrix of the smaller side, then its eigenvalues;
-    gram-float64  the same in float64, where it resolves every eigenvalue;
-    svd-float64   SVD, of the triangle of a QR by slices where the matrix is tall.
+Four paths, the next where the estimate of `accuracy` is above TOLERANCE or the solver does not converge:
+    gram                      float32 Gram matrix of the smaller side, then its eigenvalues;
+    gram-float64-eigenvalues  the same Gram matrix, its eigenvalues in float64, where that is expected to do;
+    gram-float64              both in float64, where it resolves every eigenvalue;
+    svd-float64               SVD, of the triangle of a QR by slices where the matrix is tall.
 
 Measured on an AMD EPYC (Zen 5, x86-64), 2 cores, torch 2.13.0+cpu with MKL 2024.2, against torch.linalg.svdvals of
 the float32 matrix, pair by pair in one run, medians of n pairs:
@@ -26,35 +27,43 @@ Tried, on the same machine:
     Eigenvalues at p = 4096, three quarters of the time: torch (MKL ssyevd) 1.0 s, float64 2.5 s, SciPy's ssyevr 1.6 s,
     ssyevd 3.1 s, NumPy 3.9 s; two at once take as long as one after the other (but see ONE_THREAD). Neither torch nor
     SciPy offers a two-stage reduction or the tridiagonal matrix alone. SciPy gains nothing here.
+    A second look, p = q = 4096: float64 eigenvalues 1.8 s; with a float64 Gram matrix, whose product alone takes up to
+    1.4 s (grows with q) and which reads the matrix again, 3 s. Settling only what decides, by factorising at the
+    threshold and at both quartiles, would take 1.1 s (LU, float32) to 2 s (LDL, float64): little less, for much code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from spectrum.accuracy import Array, resolved, score_error
+from spectrum.accuracy import FLOAT32, FLOAT32_GRAM, FLOAT64, Array, Rounding, resolved, score_error
+from spectrum.errors import DecompositionError, one_line
 from spectrum.gram import ReadRows, exact_products, gram_matrices, gram_matrix, panels
 
 Precision = Literal["auto", "float32", "float64"]
-Path = Literal["gram", "gram-float64", "svd-float64"]
-
-SolverError: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+Path = Literal["gram", "gram-float64-eigenvalues", "gram-float64", "svd-float64"]
 
 ONE_THREAD = 1024  # up to this p, two matrices side by side beat two threads on each
 TOLERANCE = 1e-4  # relative, of SNR and threshold: the accuracy contract
-PATHS: dict[Precision, tuple[Path, ...]] = {
-    "auto": ("gram", "gram-float64", "svd-float64"),
+GRAM_PATHS: dict[Precision, tuple[Path, ...]] = {  # before the SVD; the second look belongs to the first
+    "auto": ("gram", "gram-float64"),
     "float32": ("gram",),
-    "float64": ("gram-float64", "svd-float64"),
+    "float64": ("gram-float64",),
 }
-DTYPES: dict[Path, torch.dtype] = {"gram": torch.float32, "gram-float64": torch.float64, "svd-float64": torch.float64}
+ROUNDINGS: dict[Path, Rounding] = {
+    "gram": FLOAT32,
+    "gram-float64-eigenvalues": FLOAT32_GRAM,
+    "gram-float64": FLOAT64,
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ def singular_values(matrix: Tensor, *, precision: Precision = "auto", device: st
 
     Raises:
         ValueError: not a matrix, empty, another dtype, or an entry that is not finite.
+        DecompositionError: no solver converged, or the machine's memory does not suffice.
     """
     if matrix.ndim != 2:
         raise ValueError(f"Expected a matrix, got a tensor of {matrix.ndim} dimensions.")
@@ -109,10 +119,11 @@ def singular_values_of_rows(
     if shape[1] < 1:
         raise ValueError(f"A matrix of shape {shape} holds no singular values.")
     device = "cpu" if device == "mps" else device
-    try:
-        return _first_accurate(read_rows, shape, precision, device)
-    except torch.OutOfMemoryError:  # raised by GPUs only
-        return _first_accurate(read_rows, shape, precision, "cpu")
+    with _clear_errors(shape):
+        try:
+            return _first_accurate(read_rows, shape, precision, device)
+        except torch.OutOfMemoryError:  # raised by GPUs only
+            return _first_accurate(read_rows, shape, precision, "cpu")
 
 
 @torch.no_grad()
@@ -147,38 +158,66 @@ def _side_by_side(matrices: Sequence[Tensor], precision: Precision) -> list[Spec
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def _clear_errors(shape: tuple[int, int]) -> Iterator[None]:
+    matrix = f"a matrix with sides {shape[0]} and {shape[1]}"
+    try:
+        yield
+    except LinAlgError as error:
+        raise DecompositionError(f"No solver converged for {matrix}: {_reason(error)}") from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # torch has no type for want of the machine's own memory
+            raise
+        raise DecompositionError(f"The free memory does not suffice for {matrix}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return one_line(str(error)).rstrip(".") + "."
+
+
 def _first_accurate(read_rows: ReadRows, shape: tuple[int, int], precision: Precision, device: str) -> Spectrum:
-    for path in PATHS[precision]:
-        solve = _by_svd if path == "svd-float64" else _by_gram
-        spectrum = solve(read_rows, shape, path, device)
-        if spectrum.error <= TOLERANCE:
-            break
-    return spectrum
+    for path in GRAM_PATHS[precision]:
+        try:
+            spectrum = _by_gram(read_rows, shape, path, precision, device)
+        except LinAlgError:  # has not converged, which another path may
+            continue
+        if spectrum.error <= TOLERANCE or precision == "float32":
+            return spectrum
+    return _by_svd(read_rows, shape, device)
 
 
-def _by_gram(read_rows: ReadRows, shape: tuple[int, int], path: Path, device: str) -> Spectrum:
-    gram, exponent = gram_matrix(read_rows, shape, DTYPES[path], device)
-    return _from_eigenvalues(torch.linalg.eigvalsh(gram), exponent, shape[0], path)
+def _by_gram(read_rows: ReadRows, shape: tuple[int, int], path: Path, precision: Precision, device: str) -> Spectrum:
+    gram, exponent = gram_matrix(read_rows, shape, torch.float32 if path == "gram" else torch.float64, device)
+    spectrum = _from_eigenvalues(torch.linalg.eigvalsh(gram), exponent, shape[0], path)
+    return _second_look(spectrum, gram, exponent, shape[0]) if precision == "auto" else spectrum
 
 
-def _by_svd(read_rows: ReadRows, shape: tuple[int, int], path: Path, device: str) -> Spectrum:
+def _second_look(fast: Spectrum, gram: Tensor, exponent: int, q: int) -> Spectrum:
+    """Float64 eigenvalues of the same float32 Gram matrix, where the solver alone made the fast ones inaccurate."""
+    if fast.path != "gram" or fast.error <= TOLERANCE:
+        return fast
+    if score_error(np.square(fast.values / fast.values[0]), q, FLOAT32_GRAM) > TOLERANCE:
+        return fast
+    return _from_eigenvalues(torch.linalg.eigvalsh(gram.double()), exponent, q, "gram-float64-eigenvalues")
+
+
+def _by_svd(read_rows: ReadRows, shape: tuple[int, int], device: str) -> Spectrum:
     """Float64 SVD; a taller matrix is first reduced to its triangle, slice by slice."""
     q, p = shape
     triangle, exponent = torch.zeros(0, p, dtype=torch.float64, device=device), 0
-    for panel in panels(read_rows, shape, max(1024, p), DTYPES[path], device):
+    for panel in panels(read_rows, shape, max(1024, p), torch.float64, device):
         exponent = panel.exponent
         stacked = torch.cat([triangle * panel.shrink, panel.values.T])
         triangle = stacked if len(stacked) <= p else torch.linalg.qr(stacked, mode="r").R
     values = np.zeros(p)
     values[: len(triangle)] = torch.linalg.svdvals(triangle).cpu().numpy()
-    return _spectrum(values, exponent, q, path, 0.0)
+    return _spectrum(values, exponent, q, "svd-float64", 0.0)
 
 
 def _from_eigenvalues(ascending: Tensor, exponent: int, q: int, path: Path) -> Spectrum:
     eigenvalues = ascending.double().cpu().numpy()[::-1]  # (p,), descending
-    roundoff = 0.5 * torch.finfo(ascending.dtype).eps
-    error = score_error(eigenvalues, q, roundoff) if eigenvalues[0] > 0.0 else 0.0
-    if path == "gram-float64" and not resolved(eigenvalues, roundoff):
+    error = score_error(eigenvalues, q, ROUNDINGS[path]) if eigenvalues[0] > 0.0 else 0.0
+    if path == "gram-float64" and not resolved(eigenvalues, FLOAT64):
         error = float("inf")  # rank-deficient by all one can tell: only the SVD finds its zeros
     return _spectrum(np.sqrt(np.maximum(eigenvalues, 0.0)), exponent, q, path, error)
 
@@ -192,7 +231,7 @@ def _spectrum(values: Array, exponent: int, q: int, path: Path, error: float) ->
 def _halved_until_it_fits(matrices: Sequence[Tensor], precision: Precision, device: str) -> list[Spectrum]:
     try:
         return _stacked(matrices, precision, device)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, LinAlgError):
         middle = len(matrices) // 2
     if middle == 0:
         return [singular_values(matrices[0], precision=precision, device="cpu")]
@@ -206,6 +245,8 @@ def _stacked(matrices: Sequence[Tensor], precision: Precision, device: str) -> l
     ascending = torch.linalg.eigvalsh(grams).cpu()  # (b, p)
     q = max(matrices[0].shape)
     fast = [_from_eigenvalues(row, exponent, q, "gram") for row, exponent in zip(ascending, exponents, strict=True)]
+    if precision == "auto":
+        fast = [_second_look(*known, q) for known in zip(fast, grams, exponents, strict=True)]
     return [
         spectrum
         if spectrum.error <= TOLERANCE or precision == "float32"

@@ -52,14 +52,14 @@ class Server(ThreadingHTTPServer):
         self.name = name
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.open: set[socket.socket] = set()
-        self._stopped = False
+        self.stopped = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, name=name)
         self._thread.start()
 
     def stop(self) -> None:
-        if self._stopped:
+        if self.stopped.is_set():
             return
-        self._stopped = True
+        self.stopped.set()  # wakes the requests that wait or hang
         self.shutdown()
         self._thread.join()
         with self.owner.lock:
@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.owner.end(request)
 
     def _answer(self, request: Request, path: str, content: bytes, effects: Effects) -> None:
-        stopped = self.server.owner.stopped
+        stopped = self.server.stopped
         if effects.call is not None:
             effects.call()
         if effects.hang:
@@ -162,12 +162,12 @@ class Handler(BaseHTTPRequestHandler):
         piece = max(1, int(pace / PIECES_PER_SECOND)) if pace else 1 << 16
         for start in range(0, len(body), piece):
             part = body[start : start + piece]
+            if pace:
+                self.server.stopped.wait(len(part) / pace)
             request.sent += len(part)
             if start + piece >= len(body):
                 self.server.owner.end(request)
             self.wfile.write(part)
-            if pace:
-                self.server.owner.stopped.wait(piece / pace)
 
     def _break(self, *, reset: bool) -> None:
         self.close_connection = True

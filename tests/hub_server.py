@@ -42,7 +42,6 @@ class HubServer:
         self.page_size = 1000
         self.relays = False
         self.repositories: dict[str, Repository] = {}
-        self.stopped = threading.Event()
         self._faults: list[Fault] = []
         self._log: list[Request] = []
         self._busy: dict[int, Request] = {}
@@ -168,7 +167,6 @@ class HubServer:
 
     def close(self) -> None:
         """Stop both, and end what still hangs."""
-        self.stopped.set()
         for server in self._servers.values():
             server.stop()
 

@@ -235,7 +235,7 @@ def test_hang(server):
     with pytest.raises(TimeoutError):
         connection.getresponse()
     started = time.monotonic()
-    server.close()
+    server.stop("hub")
     assert time.monotonic() - started < 2
     connection.close()
     assert [request.status for request in server.requests] == [0]

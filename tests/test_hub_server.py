@@ -1,9 +1,9 @@
 """The small Hub is one to the real client, and each of its faults does what it says."""
 
 import hashlib
-import http.client
+import subprocess
+import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import huggingface_hub
 import numpy as np
@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -20,23 +21,11 @@ from safetensors.numpy import save
 REPO = "acme/tiny"
 WEIGHTS = save({"w": np.arange(64, dtype=np.float32)})
 FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS, "original/notes.txt": b"notes"}
-RESOLVE = f"/{REPO}/resolve/main"
 
 
 @pytest.fixture
 def commit(hub) -> str:
     return hub.push(REPO, FILES)
-
-
-def ask(server, path, *, method="GET", **headers):
-    """(status, headers, body) of one request, without a client's help."""
-    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=5)
-    try:
-        connection.request(method, path, headers={name.replace("_", "-"): text for name, text in headers.items()})
-        answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read()
-    finally:
-        connection.close()
 
 
 def test_model_info(hub, commit):
@@ -68,6 +57,7 @@ def test_snapshot_download(hub, commit, tmp_path):
     path = huggingface_hub.try_to_load_from_cache(REPO, "model.safetensors", revision=commit)
     assert Path(path).read_bytes() == WEIGHTS
     assert huggingface_hub.snapshot_download(REPO, allow_patterns="*.json", local_files_only=True) == folder
+    assert [cached.repo_id for cached in huggingface_hub.scan_cache_dir().repos] == [REPO]
     assert hub.violations == []
 
 
@@ -147,3 +137,21 @@ def test_relative_redirects(hub, commit):
     assert Path(path).read_bytes() == FILES["original/notes.txt"]
     assert [request.status for request in hub.requests] == [307, 200, 200]
     assert {request.authorization for request in hub.requests} == {"Bearer hf_reader"}
+
+
+def test_a_program(hub, commit, tmp_path):
+    """A program of its own finds this Hub through its environment."""
+    told = "import huggingface_hub as h; print(h.hf_hub_download('acme/tiny', 'model.safetensors'))"
+    environment = hub.environment(tmp_path / "other-home")
+    done = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=True)
+    path = Path(done.stdout.strip())
+    assert path.read_bytes() == WEIGHTS
+    assert path.is_relative_to(tmp_path / "other-home/hub")
+
+
+def test_offline(hub, commit, monkeypatch):
+    """The client that is told to stay offline asks nobody."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OfflineModeIsEnabled):
+        huggingface_hub.model_info(REPO)
+    assert hub.requests == []

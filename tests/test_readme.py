@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = ["bench", "scan", "select", "show", "import"]
+COMMANDS = ["bench", "budget", "check", "diff", "scan", "select", "show", "import"]
 
 
 def _help(*words):
@@ -66,3 +66,20 @@ def test_demo_output_is_as_printed():
     written = Path("snr_results/spectrum-demo.top25.yaml").read_text()
     version = re.compile(r"transformers [\d.]+")
     assert version.sub("", written).startswith(version.sub("", printed))
+
+
+def test_choosing_and_comparing_are_as_printed(run):
+    """The commands of those two sections, with all that they print to a terminal."""
+    run("scan", "--demo", "--quiet")
+    for section in ("Choosing", "Comparing scans"):
+        text = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+        (example,) = re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)
+        for command, printed in re.findall(r"^\$ (.*)\n([^$]*)", example, flags=re.MULTILINE):
+            if command.startswith("head"):
+                number, path = re.fullmatch(r"head -(\d+) (.*)", command).groups()
+                given = "".join(Path(path).read_text().splitlines(keepends=True)[: int(number)])
+            else:
+                _, out, err = run(*command.split()[1:])
+                given = out + err
+            version = re.compile(r"transformers [\d.]+")
+            assert version.sub("", given) == version.sub("", printed)

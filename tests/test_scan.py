@@ -1,6 +1,7 @@
 """The loop: order, batches, reading ahead, devices."""
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from conftest import gaussian, write_checkpoint
 
 from spectrum import gram, scan, singular
 from spectrum.checkpoint import open_checkpoint
-from spectrum.errors import CheckpointError
+from spectrum.errors import CheckpointError, DecompositionError
 from spectrum.naming import Matrix, Parameter, identity_parameters
 from spectrum.prefetch import Read, read_ahead
 
@@ -97,6 +98,48 @@ def test_the_bad_matrix_of_a_batch_is_named(tmp_path):
         list(scan.decompose(checkpoint, _tasks(checkpoint)))
 
 
+def test_a_batch_that_fails_is_done_one_by_one(tmp_path, monkeypatch):
+    """Together too large for the memory, alone not: the same bytes."""
+    tensors = {f"layers.{n}.a.weight": gaussian(48, 80, seed=n) for n in range(3)}
+    real = scan.batch_singular_values
+
+    def refuse_several(matrices, **options):
+        if len(matrices) > 1:
+            raise DecompositionError("no memory")
+        return real(matrices, **options)
+
+    with open_checkpoint(write_checkpoint(tmp_path / "m", {"_": tensors})) as checkpoint:
+        expected = [entry.spectrum.values for entry in scan.decompose(checkpoint, _tasks(checkpoint))]
+        monkeypatch.setattr(scan, "batch_singular_values", refuse_several)
+        found = [entry.spectrum.values for entry in scan.decompose(checkpoint, _tasks(checkpoint))]
+    assert [values.tobytes() for values in found] == [values.tobytes() for values in expected]
+
+
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_the_matrix_that_cannot_be_decomposed_is_named(tmp_path, monkeypatch, by_rows):
+    """Among equals, and where a tall one is read slice by slice; one line, with what to do."""
+    tensors = {f"layers.{n}.a.weight": gaussian(600, 32, seed=n) for n in range(3)}
+    tensors["layers.1.a.weight"][:, 0] = 0.0  # by which the failing solvers tell it
+    if by_rows:
+        monkeypatch.setattr(scan, "BATCH_BYTES", 10_000)
+    for name in ("eigvalsh", "svdvals"):
+        monkeypatch.setattr(torch.linalg, name, partial(_fail_for_zeros, getattr(torch.linalg, name)))
+    folder = write_checkpoint(tmp_path / "m", {"_": tensors})
+    with open_checkpoint(folder) as checkpoint, pytest.raises(DecompositionError) as caught:
+        list(scan.decompose(checkpoint, _tasks(checkpoint)))
+    assert str(caught.value) == (
+        "Tensor 'layers.1.a.weight' of 'm' cannot be scored: No solver converged for a matrix with sides 600 and 32: "
+        "not today. Close other programs if memory is short, or leave the module out with --exclude; what is finished "
+        "is kept."
+    )
+
+
+def _fail_for_zeros(solve, matrix):
+    if not matrix[:, 0].any():
+        raise torch.linalg.LinAlgError("not today")
+    return solve(matrix)
+
+
 def test_pieces_views_and_indices(tmp_path):
     """A matrix put together of two tensors, a view, every second column of an expert."""
     tensors = {
@@ -163,7 +206,10 @@ def test_read_ahead_raises_where_the_result_would_come():
     results = read_ahead([Read(1, lambda: 1), Read(1, lambda: 2)])
     next(results)
     results.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spectrum-read")]
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("spectrum-read")]
+    for thread in left:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in left)
 
 
 def test_devices(monkeypatch):
@@ -193,7 +239,7 @@ def test_gpu_agrees_with_the_cpu(mixed):
 
 def test_threshold_is_the_same_in_the_error_estimate():
     """accuracy.py estimates for the threshold that snr.py computes: doubt begins right there."""
-    from spectrum.accuracy import score_error
+    from spectrum.accuracy import FLOAT32, score_error
     from spectrum.snr import threshold
 
     random = np.random.default_rng(3)
@@ -202,7 +248,7 @@ def test_threshold_is_the_same_in_the_error_estimate():
     beside = sigma.copy()
     beside[np.argmin(np.abs(beside - eps))] = eps * (1 + 1e-7)
     apart = sigma[np.abs(sigma - eps) > 0.01 * eps]
-    assert score_error(np.square(beside), 300, 2.0**-24) > 10 * score_error(np.square(sigma), 300, 2.0**-24)
+    assert score_error(np.square(beside), 300, FLOAT32) > 10 * score_error(np.square(sigma), 300, FLOAT32)
     assert apart.size >= 95
     assert singular.TOLERANCE == 1e-4
 

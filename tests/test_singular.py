@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from spectrum import gram, singular
-from spectrum.accuracy import score_error
+from spectrum.accuracy import FLOAT32, score_error
+from spectrum.errors import DecompositionError
 from spectrum.singular import batch_singular_values, singular_values, singular_values_of_rows
 
 Array = NDArray[np.float64]
@@ -131,7 +132,7 @@ def test_heavy_tailed_entries_and_rows() -> None:
         assert_score(singular_values(matrix.float()).values, matrix.float(), CONTRACT)
 
 
-@pytest.mark.parametrize("rank", [1, 3, 20, 39])
+@pytest.mark.parametrize("rank", [1, 3, 20, 36])
 @pytest.mark.parametrize("shape", [(40, 40), (40, 90), (90, 40)])
 def test_rank_deficient(rank: int, shape: tuple[int, int]) -> None:
     """What float64 cannot tell from 0 is exactly 0, so the score is that of the rank, not of rounding noise."""
@@ -140,6 +141,13 @@ def test_rank_deficient(rank: int, shape: tuple[int, int]) -> None:
     assert found.path == "svd-float64"
     assert np.count_nonzero(found.values) == rank
     assert_score(found.values, matrix, CONTRACT)
+
+
+@pytest.mark.parametrize("rank", [37, 38, 39])
+def test_a_few_zeros_too_few_to_matter(rank: int) -> None:
+    """Where the score does not need them, zeros may stay rounding noise."""
+    matrix = gaussian((40, rank)) @ gaussian((rank, 90), 1)
+    assert_score(singular_values(matrix).values, matrix, CONTRACT)
 
 
 @pytest.mark.parametrize("matrix", [torch.ones(30, 50), torch.ones(1, 50), torch.ones(50, 1), torch.full((1, 1), -3.0)])
@@ -379,10 +387,113 @@ def test_a_value_at_the_threshold_is_redone() -> None:
     """Moved within its error of the threshold, a value makes the estimate count it whole; just outside, it does not."""
     values = np.sqrt(np.linspace(9.0, 0.01, 400))
     shape = (400, 800)
-    clear = score_error(values**2, shape[1], 2.0**-24)
+    clear = score_error(values**2, shape[1], FLOAT32)
     threshold, _ = threshold_and_snr(values, shape)
     nearest = int(np.abs(values - threshold).argmin())
     moved = values.copy()
     moved[nearest] = threshold
-    near = score_error(np.sort(moved**2)[::-1], shape[1], 2.0**-24)
+    near = score_error(np.sort(moved**2)[::-1], shape[1], FLOAT32)
     assert clear <= CONTRACT < near
+
+
+def with_a_value_at_the_threshold(distance: float) -> torch.Tensor:
+    """A matrix of evenly spaced values but for one, `distance` above the threshold relative to it."""
+    values = np.linspace(3.0, 0.01, 200)
+    threshold, _ = threshold_and_snr(values, (200, 300))
+    values[np.abs(values - threshold).argmin()] = threshold * (1 + distance)
+    return planted(values, 300)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(
+    ("distance", "path"), [(1e-4, "gram"), (1e-6, "gram-float64-eigenvalues"), (1e-8, "gram-float64")]
+)
+def test_a_value_near_the_threshold_gets_a_closer_look(side: int, distance: float, path: str) -> None:
+    """Float64 eigenvalues of the same Gram matrix; nearer still, a float64 Gram matrix; in batches too."""
+    matrix = with_a_value_at_the_threshold(side * distance)
+    found = singular_values(matrix)
+    assert found.path == path
+    assert_score(found.values, matrix, ORDINARY)
+    assert singular_values(matrix, precision="float32").path == "gram"
+    for batched in (batch_singular_values([matrix, matrix])[1], singular._stacked([matrix, matrix], "auto", "cpu")[1]):
+        assert batched.path == path
+        assert_score(batched.values, matrix, ORDINARY)
+
+
+def test_no_second_look_where_the_gram_matrix_is_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value 300 times the bulk drowns it in the rounding of the Gram matrix: its eigenvalues are not taken again."""
+    dtypes: list[torch.dtype] = []
+    solve = torch.linalg.eigvalsh
+
+    def record(gram: torch.Tensor) -> torch.Tensor:
+        dtypes.append(gram.dtype)
+        return solve(gram)
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", record)
+    assert singular_values(spiked((64, 64), 300.0).float()).path == "gram-float64"
+    assert dtypes == [torch.float32, torch.float64]
+
+
+def test_doubt_is_wider_at_the_edges_of_a_spectrum() -> None:
+    """A smallest value as far from the threshold as is enough for one in the middle is not decided by float32."""
+    middle = np.linspace(3.0, 0.01, 400)
+    middle_threshold, _ = threshold_and_snr(middle, (400, 400))
+    middle[np.abs(middle - middle_threshold).argmin()] = middle_threshold * (1 + 1e-5)
+    edge = np.linspace(2.0, 1.0, 400)  # twice as long as wide would be signal altogether
+    edge_threshold, _ = threshold_and_snr(edge, (400, 400))
+    edge += edge_threshold * (1 + 1e-5) - edge[-1]  # the threshold does not move
+    assert score_error(middle**2, 400, FLOAT32) <= CONTRACT
+    assert score_error(edge**2, 400, FLOAT32) == math.inf
+
+
+def fail_to_converge(*_: object) -> torch.Tensor:
+    raise torch.linalg.LinAlgError("linalg.eigh: The algorithm failed to converge\n(error code: 3).")
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "float64"])
+def test_a_solver_that_does_not_converge_gives_way_to_the_svd(
+    monkeypatch: pytest.MonkeyPatch, precision: singular.Precision
+) -> None:
+    """Whatever the precision asked for; alone, side by side and stacked."""
+    matrix = gaussian((40, 60)).float()
+    monkeypatch.setattr(torch.linalg, "eigvalsh", fail_to_converge)
+    found = [singular_values(matrix, precision=precision), *batch_singular_values([matrix], precision=precision)]
+    found += singular._halved_until_it_fits([matrix, matrix], precision, "cpu")
+    assert [spectrum.path for spectrum in found] == ["svd-float64"] * 4
+    for spectrum in found:
+        assert_score(spectrum.values, matrix, ORDINARY)
+
+
+def test_only_the_second_look_fails_to_converge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the matrix is redone; what float32 found is not passed off as accurate."""
+    matrix = with_a_value_at_the_threshold(1e-6)
+    solve = torch.linalg.eigvalsh
+    in_turn = iter([solve, fail_to_converge, solve])
+
+    def solve_in_turn(gram: torch.Tensor) -> torch.Tensor:
+        return next(in_turn)(gram)
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", solve_in_turn)
+    found = singular_values(matrix)
+    assert found.path == "gram-float64"
+    assert_score(found.values, matrix, ORDINARY)
+
+
+def test_no_solver_converges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of one line that says which matrix."""
+    monkeypatch.setattr(torch.linalg, "eigvalsh", fail_to_converge)
+    monkeypatch.setattr(torch.linalg, "svdvals", fail_to_converge)
+    with pytest.raises(DecompositionError) as caught:
+        singular_values(gaussian((40, 60)))
+    assert str(caught.value) == (
+        "No solver converged for a matrix with sides 60 and 40: "
+        "linalg.eigh: The algorithm failed to converge (error code: 3)."
+    )
+
+
+def test_too_little_memory_is_a_clear_error() -> None:
+    """Torch's own complaint, of no type of its own, becomes one; other errors stay what they are."""
+    with pytest.raises(DecompositionError, match="memory does not suffice for a matrix with sides 90 and 24: .*alloc"):
+        singular_values_of_rows(lambda _start, _stop: torch.empty(2**48), (90, 24))
+    with pytest.raises(RuntimeError, match="shape"):
+        singular_values_of_rows(lambda _start, _stop: torch.zeros(6).reshape(4, 4), (90, 24))

@@ -1,12 +1,12 @@
 """Models of the Hugging Face Hub: found in a folder, in the local cache or on the Hub, at one commit.
 
-Only what huggingface_hub 1 and 2 share is used of it: `model_info`, `snapshot_download`, `try_to_load_from_cache`,
-`hf_hub_url`, `build_hf_headers` and the session.
+Only what huggingface_hub 1 and 2 share is used of it: `model_info`, `list_repo_tree`, `snapshot_download`,
+`try_to_load_from_cache`, `hf_hub_url`, `build_hf_headers` and the session.
 """
 
 import glob
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -71,10 +71,13 @@ def open_model(
             f"'{model}' is no folder here, the Hub's cache has no complete snapshot of it, and HF_HUB_OFFLINE is set. "
             "Unset it, or download the model first."
         )
-    info = _info(identity, wanted, token, notify)
-    if fetch == "download":
-        return open_checkpoint(_download(identity, info, token, notify))
-    return folded(_stream(identity, info, token, notify))
+    commit, entries = _commit(identity, wanted, token, notify)
+    ranges = _ranges(identity, commit, entries, token, notify)
+    if fetch != "download":
+        return folded(_stream(identity, commit, ranges))
+    with closing(ranges):
+        files = find_remote_files(identity, commit, ranges)
+    return open_checkpoint(_download(identity, wanted, ["config.json", *INDEXES, *files.shards], token))
 
 
 def _offline() -> bool:
@@ -104,8 +107,8 @@ def _cached(identity: str, revision: str | None) -> Path | None:
     return folder
 
 
-def _info(identity: str, revision: str | None, token: str | None, notify: Notify) -> Any:
-    """The model's commit and files."""
+def _commit(identity: str, revision: str | None, token: str | None, notify: Notify) -> tuple[str, list[Any]]:
+    """The commit that a revision names, and every file of it."""
     from huggingface_hub import HfApi, constants  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
@@ -114,7 +117,8 @@ def _info(identity: str, revision: str | None, token: str | None, notify: Notify
     patience = Patience(place, failures=_CONTACT_FAILURES, notify=notify)
     while True:
         try:
-            return api.model_info(identity, revision=revision, files_metadata=True, timeout=_CONTACT_TIMEOUT)
+            commit = api.model_info(identity, revision=revision, timeout=_CONTACT_TIMEOUT).sha
+            return str(commit), list(api.list_repo_tree(identity, recursive=True, revision=commit))
         except HfHubHTTPError as error:
             failure = busy(error.response)
             if failure is None:
@@ -124,45 +128,42 @@ def _info(identity: str, revision: str | None, token: str | None, notify: Notify
         patience.after(failure)
 
 
-def _ranges(identity: str, info: Any, token: str | None, notify: Notify) -> Ranges:
+def _ranges(identity: str, commit: str, entries: Iterable[Any], token: str | None, notify: Notify) -> Ranges:
     """The model's files at its commit, ready to be read."""
     from huggingface_hub import hf_hub_url  # noqa: PLC0415
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # noqa: PLC0415
 
     headers = build_hf_headers(token=token, library_name=_LIBRARY, library_version=__version__)
     files = {
-        sibling.rfilename: RemoteFile(
-            url=hf_hub_url(identity, sibling.rfilename, revision=info.sha),
-            size=sibling.size,
-            blob=sibling.lfs.sha256 if sibling.lfs else sibling.blob_id,
+        entry.path: RemoteFile(
+            url=hf_hub_url(identity, entry.path, revision=commit),
+            size=entry.size,
+            blob=entry.lfs.sha256 if entry.lfs else entry.blob_id,
         )
-        for sibling in info.siblings or ()
-        if sibling.size is not None
+        for entry in entries
+        if hasattr(entry, "blob_id")  # a folder has none
     }
     return Ranges(files, headers, notify=notify)
 
 
-def _stream(identity: str, info: Any, token: str | None, notify: Notify) -> Checkpoint:
-    ranges = _ranges(identity, info, token, notify)
+def _stream(identity: str, commit: str, ranges: Ranges) -> Checkpoint:
     try:
-        return StreamedCheckpoint(find_remote_files(identity, info.sha, ranges), ranges)
+        return StreamedCheckpoint(find_remote_files(identity, commit, ranges), ranges)
     except BaseException:
         ranges.close()
         raise
 
 
-def _download(identity: str, info: Any, token: str | None, notify: Notify) -> Path:
-    """Download what a scan needs into the Hub's cache; the folder of the snapshot."""
+def _download(identity: str, revision: str | None, names: Sequence[str], token: str | None) -> Path:
+    """Download files into the Hub's cache; the folder of the snapshot."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415
 
-    with closing(_ranges(identity, info, token, notify)) as ranges:
-        wanted = ["config.json", *INDEXES, *find_remote_files(identity, info.sha, ranges).shards]
     try:
         folder = snapshot_download(
             identity,
-            revision=info.sha,
+            revision=revision,  # by its name, so that the cache notes which commit it was
             token=token,
-            allow_patterns=[glob.escape(name) for name in wanted],
+            allow_patterns=[glob.escape(name) for name in names],
             library_name=_LIBRARY,
             library_version=__version__,
         )

@@ -40,7 +40,8 @@ class DequantizedCheckpoint(Checkpoint):
         """View `stored` with its quantised weights, under their unquantised names, dequantised."""
         self.id, self.revision, self.folder = stored.id, stored.revision, stored.folder
         self.shards, self.config = stored.shards, stored.config
-        self.concurrent_reads, self.largest_ahead = stored.concurrent_reads, stored.largest_ahead
+        self.remote, self.concurrent_reads = stored.remote, stored.concurrent_reads
+        self.largest_ahead = stored.largest_ahead
         self.stored_tensors = stored.tensors
         self._stored, self._weights = stored, {weight.name: weight for weight in weights}
         self.tensors = {tensor.name: tensor for tensor in _logical_tensors(stored.tensors, weights)}

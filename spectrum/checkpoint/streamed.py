@@ -26,6 +26,7 @@ HEAD_BYTES = 100_000
 class StreamedCheckpoint(Checkpoint):
     """An open checkpoint of the Hub at one commit; see `Checkpoint`."""
 
+    remote = True
     concurrent_reads = CONNECTIONS
     largest_ahead = None
 

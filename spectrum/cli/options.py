@@ -7,18 +7,23 @@ from typing import Annotated
 
 import typer
 
-from spectrum.results import Scan
-from spectrum.selection import Selection
+from spectrum.selection import ScoreName, Strategy
 
 
 class Format(str, Enum):
     """What a selection is written as."""
 
     axolotl = "axolotl"
+    axolotl_plugin = "axolotl-plugin"
+    axolotl_lora = "axolotl-lora"
+    peft = "peft"
+    swift = "swift"
+    mlx_lm = "mlx-lm"
+    names = "names"
+    regex = "regex"
     json = "json"
-
-
-ENDINGS = {Format.axolotl: "yaml", Format.json: "json"}
+    llama_factory = "llama-factory"
+    torchtune = "torchtune"
 
 
 class NoiseModelName(str, Enum):
@@ -37,9 +42,9 @@ class TreatmentName(str, Enum):
     freeze = "freeze"
 
 
-def percent(value: float) -> float:
+def percent(value: float | None) -> float | None:
     """Refuse a percentage that selects nothing or more than everything."""
-    if not 0 < value <= 100:
+    if value is not None and not 0 < value <= 100:
         raise typer.BadParameter(f"{value:g} is out of range: give more than 0 and at most 100.")
     return value
 
@@ -52,8 +57,45 @@ def known_device(value: str) -> str:
 
 
 Top = Annotated[
-    float, typer.Option("--top", metavar="PERCENT", callback=percent, help="Percent of each module type to select.")
+    float | None,
+    typer.Option(
+        "--top", metavar="PERCENT", callback=percent, help="Percent of each module type to select. [default: 25]"
+    ),
 ]
+CountOption = Annotated[
+    int | None, typer.Option("--count", metavar="N", min=1, help="Select N of each module type, whatever its size.")
+]
+MinSnrOption = Annotated[
+    float | None,
+    typer.Option("--min-snr", metavar="X", help="Select every parameter that scores X or more, saturated ones too."),
+]
+MaxParams = Annotated[
+    str | None,
+    typer.Option("--max-params", metavar="N", help="Select the largest percentage that trains at most N, as in 2.5B."),
+]
+Trainable = Annotated[
+    str | None,
+    typer.Option("--trainable", metavar="PERCENT", help="The same, in percent of the model's weights, as in 30%."),
+]
+PerTypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--per-type",
+        metavar="PATTERN=PERCENT,...",
+        help="A percentage per module type, as in 'mlp.*=50,self_attn.*=25'; --top speaks of the others.",
+    ),
+]
+WholeLayers = Annotated[
+    bool, typer.Option("--whole-layers", help="Score whole layers, select those, and train all ranked weights in them.")
+]
+ScoreOption = Annotated[
+    ScoreName, typer.Option("--score", help="What ranks the parameters; see the README for the sense of each.")
+]
+StrategyOption = Annotated[
+    Strategy,
+    typer.Option("--strategy", help="top, or a control of the same size: bottom, random, first or last layers."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Of --strategy random. [default: 0]")]
 FormatOption = Annotated[Format, typer.Option("--format", help="What to write the selection as.")]
 Embeddings = Annotated[TreatmentName, typer.Option("--embeddings", help="Train the embedding and the head, or not.")]
 Norms = Annotated[TreatmentName, typer.Option("--norms", help="Train all norms, or none.")]
@@ -70,10 +112,3 @@ Exclude = Annotated[
     typer.Option("--exclude", metavar="PATTERN", help="Leave out module types that match. May be repeated."),
 ]
 ScanFile = Annotated[Path, typer.Argument(metavar="SCAN", help="Scan file, snr_results/<model>.json.")]
-
-
-def export(selection: Selection, scan: Scan, target: Format) -> str:
-    """The selection as the text of its target."""
-    from spectrum.export import to_axolotl, to_json  # noqa: PLC0415
-
-    return to_axolotl(selection, scan) if target is Format.axolotl else to_json(selection, scan)

@@ -6,30 +6,50 @@ from typing import Annotated
 import typer
 
 from spectrum.cli.app import app
+from spectrum.cli.choice import overlap_lines, read_choice, read_conditions
+from spectrum.cli.exporting import Into, Lora, LoraAlpha, LoraRank, Qlora, RankPattern, check_options, export, put_into
 from spectrum.cli.options import (
+    CountOption,
     Embeddings,
     Exclude,
     Format,
     FormatOption,
+    MaxParams,
+    MinSnrOption,
     Modules,
     NoiseModelName,
     Norms,
+    PerTypeOption,
     ScanFile,
+    ScoreOption,
+    Seed,
+    StrategyOption,
     Top,
+    Trainable,
     TreatmentName,
-    export,
+    WholeLayers,
 )
-from spectrum.cli.output import warn
+from spectrum.cli.output import hint, warn
 from spectrum.naming import match_module_types
 from spectrum.results import Scan, read_scan, read_spectra, replace_file, rescore
 from spectrum.results.reuse import narrow
-from spectrum.selection import select_top
+from spectrum.selection import overlap
+from spectrum.selection import select as choose
 
 
 @app.command(epilog="Example: spectrum select snr_results/Meta-Llama-3-8B.json --top 50 > unfrozen.yaml")
 def select(
     scan_file: ScanFile,
-    top: Top = 25,
+    top: Top = None,
+    count: CountOption = None,
+    min_snr: MinSnrOption = None,
+    max_params: MaxParams = None,
+    trainable: Trainable = None,
+    per_type: PerTypeOption = None,
+    whole_layers: WholeLayers = False,
+    score: ScoreOption = "snr",
+    strategy: StrategyOption = "top",
+    seed: Seed = None,
     modules: Modules = None,
     exclude: Exclude = None,
     embeddings: Embeddings = TreatmentName.train,
@@ -42,27 +62,67 @@ def select(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default standard output.")
     ] = None,
+    into: Into = None,
+    lora_rank: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    rank_pattern: RankPattern = False,
+    qlora: Qlora = False,
 ) -> None:
-    """Select the top percent of each module type from a stored scan, without reading the model."""
+    """Select from a stored scan, without reading the model: by default the top 25 percent of each module type.
+
+    A selection that is not the plain top percentage by SNR is compared with that one on standard error.
+    """
+    choice = read_choice(
+        top=top,
+        count=count,
+        min_snr=min_snr,
+        max_params=max_params,
+        trainable=trainable,
+        per_type=per_type,
+        whole_layers=whole_layers,
+        score=score,
+        strategy=strategy,
+        seed=seed,
+        embeddings=embeddings.value,
+        norms=norms.value,
+    )
     if out is not None and out.resolve() == scan_file.resolve():
         raise typer.BadParameter(f"'{out}' is the scan itself.", param_hint="--out")
-    scan = rescored(read_scan(scan_file), scan_file, noise_model)
+    if out is not None and into is not None:
+        raise typer.BadParameter("give either --out or --into.", param_hint="--into")
+    lora = Lora(lora_rank, lora_alpha, by_snr=rank_pattern, four_bit=qlora)
+    check_options(format, lora, into)
+    stored = read_scan(scan_file)
+    scan = rescored(stored, scan_file, noise_model)
     if modules or exclude:
         wanted = match_module_types({item.module_type for item in scan.parameters}, modules or (), exclude or ())
-        scan = narrow(scan, [item.name for item in scan.parameters if item.module_type in wanted])
-    selection = select_top(scan, top, embeddings=embeddings.value, norms=norms.value)
-    text = export(selection, scan, format)
+        names = [item.name for item in scan.parameters if item.module_type in wanted]
+        scan, stored = narrow(scan, names), narrow(stored, names)
+    conditions = read_conditions(scan, choice, spectra_file(scan_file))
+    selection = choose(scan, choice, conditions=conditions)
     for warning in selection.warnings:
         warn(warning)
+    for line in overlap_lines(overlap(selection, choice, scan, stored, conditions=conditions)):
+        hint(line)
+    if into is not None:
+        put_into(into, selection, scan, format, lora)
+        return
+    made = export(selection, scan, format, lora)
+    for note in made.notes:
+        hint(f"note: {note}")
     if out is None:
-        print(text, end="")
+        print(made.text, end="")
     else:
-        replace_file(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        replace_file(out, lambda temporary: temporary.write_text(made.text, encoding="utf-8"))
 
 
 def rescored(scan: Scan, scan_file: Path, noise_model: NoiseModelName | None) -> Scan:
     """The scan under a noise model, from the spectra stored beside its file; as it is where that is its own."""
     if noise_model is None or noise_model.value == scan.settings.noise_model:
         return scan
-    path = scan_file.with_name(f"{scan_file.name.removesuffix('.json')}.spectra.safetensors")
-    return rescore(scan, read_spectra(path, fingerprint=scan.model.fingerprint), noise_model.value)
+    return rescore(scan, read_spectra(spectra_file(scan_file), fingerprint=scan.model.fingerprint), noise_model.value)
+
+
+def spectra_file(scan_file: Path) -> Path:
+    """Where the spectra of a scan stand: beside its file."""
+    return scan_file.with_name(f"{scan_file.name.removesuffix('.json')}.spectra.safetensors")

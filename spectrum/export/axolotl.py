@@ -9,16 +9,12 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from spectrum.errors import SelectionError
-from spectrum.naming import natural_key
+from spectrum.export.header import comment, header, refuse_control, scalar
+from spectrum.export.matching import ANY_EXPERT, confirm, expanded
 from spectrum.results.scan import ParameterScore, Scan
-from spectrum.selection import Group, Selection
+from spectrum.selection import Group, Selection, rank
 
-_PLAIN = re.compile(r"\^[A-Za-z0-9_.\-\[\]+]+\$")
 _SPECIAL = re.compile(r"[\\^$*+?{}\[\]|()]")
-# What YAML 1.2 does not take for printable (section 5.1), and what breaks a line in it.
-_CONTROL = re.compile(r"[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-_ANY_EXPERT = "[0-9]+"
 
 
 def to_axolotl(selection: Selection, scan: Scan) -> str:
@@ -28,7 +24,7 @@ def to_axolotl(selection: Selection, scan: Scan) -> str:
         SelectionError: a name that no pattern can express, or patterns that do not match exactly the selection.
     """
     check_patterns([pattern(name) for name in selection.names], selection, scan)
-    return "\n".join([*_header(selection, scan), "unfrozen_parameters:", *_body(selection)]) + "\n"
+    return "\n".join([*header(selection, scan), "unfrozen_parameters:", *_body(selection)]) + "\n"
 
 
 def pattern(name: str) -> str:
@@ -37,13 +33,9 @@ def pattern(name: str) -> str:
     Raises:
         SelectionError: the name holds a control character.
     """
-    if _CONTROL.search(name):
-        raise SelectionError(
-            f"The parameter name {name!r} holds a control character, which no pattern can express. "
-            "Leave its module out with --exclude."
-        )
+    refuse_control(name)
     escaped = [_SPECIAL.sub(r"\\\g<0>", part) for part in name.split("*")]
-    return f"^{_ANY_EXPERT.join(escaped)}$"
+    return f"^{ANY_EXPERT.join(escaped)}$"
 
 
 def compile_as_axolotl(text: str) -> re.Pattern[str]:
@@ -60,35 +52,36 @@ def check_patterns(patterns: Sequence[str], selection: Selection, scan: Scan) ->
     """
     members = runtime_names(scan)
     every = sorted(name for group in members.values() for name in group)
-    wanted = {name for item in selection.names for name in members[item]}
-    matched = {name for text in patterns for name in _matches(text, every)}
-    if matched != wanted:
-        wrong = min(matched ^ wanted, key=natural_key)
-        what = "select" if wrong in matched else "miss"
-        raise SelectionError(
-            f"The patterns for Axolotl would {what} '{wrong}', which is not what was chosen. "
-            "This is a bug in spectrum-snr, or the model has a name that cannot be expressed; please report it."
-        )
+    matched = {name for text in patterns for name in matches_as_axolotl(text, every)}
+    confirm(matched, expanded(selection.names, members), "Axolotl")
 
 
 def runtime_names(scan: Scan) -> dict[str, list[str]]:
     """Every name in the scan -> the parameters behind it: itself, or one per expert where it holds a `*`."""
-    names = {
-        item.name: _members(item.name, [m.label.partition(".")[0] for m in item.matrices]) for item in scan.parameters
-    }
+    names = {item.name: _members(item.name, _experts(item)) for item in scan.parameters}
     return names | {
         item.name: _members(item.name, [str(e) for e in range(item.shape[0] if item.shape else 0)])
         for item in scan.unscored
     }
 
 
+def _experts(item: ParameterScore) -> list[str]:
+    """Numbers of a parameter's experts: those scored, or all there are where only a sample of them was."""
+    scored = list(dict.fromkeys(matrix.label.partition(".")[0] for matrix in item.matrices))
+    sampled = item.shape is not None and 0 < len(scored) < item.shape[0]
+    return [str(expert) for expert in range(item.shape[0])] if item.shape and sampled else scored
+
+
 def _members(name: str, experts: Sequence[str]) -> list[str]:
-    numbers = [expert for expert in dict.fromkeys(experts) if expert]
+    numbers = [expert for expert in experts if expert]
     return [name.replace("*", expert, 1) for expert in numbers] if "*" in name and numbers else [name]
 
 
-def _matches(text: str, names: Sequence[str]) -> Iterator[str]:
-    """Names that a pattern matches. Only those are tried that begin with what stands before its first special."""
+def matches_as_axolotl(text: str, names: Sequence[str]) -> Iterator[str]:
+    """Of sorted names those that a pattern matches.
+
+    Only those are tried that begin with what stands before the pattern's first special.
+    """
     compiled = compile_as_axolotl(text)
     literal = re.match(r"\^?([A-Za-z0-9_.\-]*)", text)
     assert literal is not None
@@ -100,26 +93,6 @@ def _matches(text: str, names: Sequence[str]) -> Iterator[str]:
             yield names[position]
 
 
-def _header(selection: Selection, scan: Scan) -> list[str]:
-    model, settings = scan.model, scan.settings
-    exact = f"{model.model_class}, transformers {model.transformers}, {model.name_mapping}"
-    names = exact if model.model_class else "as in the checkpoint"
-    revision = f" @ {model.revision}" if model.revision else ""
-    total = model.parameters
-    trainable = selection.trainable
-    share = (
-        f"{trainable:,} of {total:,} parameters ({100 * trainable / total:.1f} %)"
-        if trainable is not None and total
-        else "unknown, the scan does not hold shapes"
-    )
-    lines = [
-        f"Spectrum: top {selection.top_percent:g} % of each module type by SNR (noise model {settings.noise_model})",
-        f"model: {model.id}{revision}   names: {names}",
-        f"trainable: {share}",
-    ]
-    return [f"# {_CONTROL.sub('?', line)}" for line in lines]
-
-
 def _body(selection: Selection) -> Iterator[str]:
     for name in selection.embeddings:
         yield from _items([name])
@@ -129,7 +102,7 @@ def _body(selection: Selection) -> Iterator[str]:
         yield f"# norms: all {len(selection.norms)}"
         yield from _items(selection.norms)
     for group in selection.groups:
-        yield f"# {_CONTROL.sub('?', group.label)}: {group.count} of {len(group.ranked)}, SNR {_range(group)}"
+        yield comment(f"{group.label}: {group.count} of {len(group.ranked)}{_range(group)}")
         for item in group.selected:
             yield from _items([item.name])
             if item.name in selection.biases:
@@ -138,18 +111,16 @@ def _body(selection: Selection) -> Iterator[str]:
 
 def _items(names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        text = pattern(name)
-        yield f"- {text if _PLAIN.fullmatch(text) else _quoted(text)}"
-
-
-def _quoted(text: str) -> str:
-    """As YAML's single-quoted scalar, in which only the quote itself needs care."""
-    return "'" + text.replace("'", "''") + "'"
+        yield f"- {scalar(pattern(name))}"
 
 
 def _range(group: Group) -> str:
-    best, worst = group.selected[0], group.selected[-1]
-    return _shown(best) if group.count == 1 else f"{_shown(best)} to {_shown(worst)}"
+    """Highest and lowest SNR of the selected ones, whatever they were chosen by."""
+    if not group.selected:
+        return ""
+    by_snr = rank(group.selected)
+    best, worst = _shown(by_snr[0]), _shown(by_snr[-1])
+    return f", SNR {best}" if group.count == 1 else f", SNR {best} to {worst}"
 
 
 def _shown(item: ParameterScore) -> str:

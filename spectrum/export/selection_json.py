@@ -12,6 +12,7 @@ def to_json(selection: Selection, scan: Scan) -> str:
     document: dict[str, Any] = {
         "model": {"id": scan.model.id, "revision": scan.model.revision, "parameters": scan.model.parameters},
         "noise_model": scan.settings.noise_model,
+        "description": selection.description,
         "top_percent": selection.top_percent,
         "trainable": selection.trainable,
         "embeddings": selection.embeddings,

@@ -13,18 +13,20 @@ from spectrum.selection import Group, Selection, rank
 
 def selection_table(selection: Selection) -> Table:
     """One row per module type: parameters, lowest, median and highest SNR, saturated, selected."""
-    table = _table("module type", "parameters", "lowest", "median", "highest", "saturated", "selected")
+    table = new_table("module type", "parameters", "lowest", "median", "highest", "saturated", "selected")
     for group in selection.groups:
-        _add(table, group.label, len(group.ranked), *_spread(group), group.saturated, group.count)
+        add_row(table, group.label, len(group.ranked), *_spread(group), group.saturated, group.count)
     return table
 
 
 def parameter_table(scan: Scan) -> Table:
     """One row per scored parameter, module type by module type, best first."""
-    table = _table("module type", "layer", "SNR", "ratio", "sigma_max", "threshold", "signal", "stable rank", "shape")
+    table = new_table(
+        "module type", "layer", "SNR", "ratio", "sigma_max", "threshold", "signal", "stable rank", "shape"
+    )
     prefix = common_prefix(item.module_type for item in scan.parameters)
     for item in _by_module_type(scan):
-        _add(table, item.module_type.removeprefix(prefix), "-" if item.layer is None else item.layer, *_facts(item))
+        add_row(table, item.module_type.removeprefix(prefix), "-" if item.layer is None else item.layer, *_facts(item))
     return table
 
 
@@ -63,7 +65,8 @@ def _spread(group: Group) -> tuple[str, str, str]:
     return tuple(show_number(None if number == float("inf") else number) for number in numbers)  # type: ignore[return-value]
 
 
-def _table(first: str, *columns: str) -> Table:
+def new_table(first: str, *columns: str) -> Table:
+    """An empty table: its first column to the left, numbers to the right, nothing wrapped."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first, no_wrap=True)
     for column in columns:
@@ -71,5 +74,6 @@ def _table(first: str, *columns: str) -> Table:
     return table
 
 
-def _add(table: Table, *cells: object) -> None:
+def add_row(table: Table, *cells: object) -> None:
+    """Add a row of anything that can be shown on one line."""
     table.add_row(*[Text(one_line(str(cell))) for cell in cells])  # Text: rich would read [b] in a name as markup

@@ -58,6 +58,6 @@ def narrow(scan: Scan, names: Collection[str]) -> Scan:
     """The scan with these of its ranked parameters; the others of them count as unscored. Embeddings stay."""
     wanted = frozenset(names)
     kept = tuple(item for item in scan.parameters if item.name in wanted or item.kind not in RANKED)
-    left = [item for item in scan.parameters if item not in kept]
+    left = [item for item in scan.parameters if item.name not in wanted and item.kind in RANKED]
     others = [*scan.unscored, *(Unscored(item.name, item.kind, item.shape) for item in left)]
     return replace(scan, parameters=kept, unscored=tuple(sorted(others, key=lambda item: natural_key(item.name))))

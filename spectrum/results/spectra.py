@@ -1,9 +1,10 @@
 """The spectra file: every singular value of a scan, so that other noise models need no second scan."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -15,6 +16,8 @@ from spectrum.results.scan import MatrixScore, ParameterScore, Scan
 from spectrum.results.writer import replace_file
 from spectrum.snr import Array, NoiseModel, Score, median_score, snr
 from spectrum.untrusted import parse_json
+
+T = TypeVar("T")
 
 _KEY = "spectrum"  # one metadata entry only: safetensors writes several in the random order of a hash map
 
@@ -58,20 +61,40 @@ def read_spectra(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, Ar
     Raises:
         ScanFileError: the file is missing or damaged, or belongs to other weights.
     """
+    return _read(path, fingerprint, lambda file, key: _spectrum(file.get_tensor(key)))
+
+
+def read_extremes(path: Path, *, fingerprint: Fingerprint | None) -> dict[str, tuple[float, float]]:
+    """The largest and the smallest singular value of each matrix, without reading those between.
+
+    Raises:
+        ScanFileError: the file is missing or damaged, or belongs to other weights.
+    """
+    return _read(path, fingerprint, lambda file, key: _ends(file.get_slice(key)))
+
+
+def _read(path: Path, fingerprint: Fingerprint | None, read: Callable[[Any, str], T]) -> dict[str, T]:
     if not path.is_file():
         raise ScanFileError(
-            f"The spectra file '{path}' does not exist, and other noise models are computed from it. "
-            "Put it beside the scan file, or scan the model again."
+            f"The spectra file '{path}' does not exist, and other noise models are computed from it, as are condition "
+            "numbers. Put it beside the scan file, or scan the model again."
         )
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = parse_json((file.metadata() or {}).get(_KEY, "null"))
-            spectra = {key: _spectrum(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118  not a dict
+            spectra = {key: read(file, key) for key in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, ValueError, TypeError, OSError) as error:
         raise ScanFileError(f"'{path}' is no sound spectra file ({error}). Scan the model again.") from error
     if fingerprint is None or metadata != asdict(fingerprint):
         raise ScanFileError(f"The spectra in '{path}' are of other weights than the scan. Scan the model again.")
     return spectra
+
+
+def _ends(values: Any) -> tuple[float, float]:
+    (length,) = values.get_shape()
+    if not length:
+        raise ValueError("a spectrum is empty")
+    return float(values[:1][0]), float(values[length - 1 :][0])
 
 
 def _spectrum(values: Array) -> Array:

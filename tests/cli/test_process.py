@@ -27,11 +27,13 @@ def _imports_torch(*words):
 
 
 def test_torch_is_imported_only_to_scan(llama, run):
-    """--help, select, show and import start without torch; only a scan needs it, to name parameters."""
+    """--help and what reads files alone start without torch; only a scan needs it, to name parameters."""
     run("scan", "--model", llama)
     scan = "snr_results/tiny-llama.json"
     for words in (["--help"], ["scan", "--help"], ["select", scan], ["select", scan, "--noise-model", "mp"],
-                  ["show", scan], ["show", scan, "--heatmap"]):  # fmt: skip
+                  ["select", scan, "--score", "condition", "--trainable", "50"], ["diff", scan, scan],
+                  ["show", scan], ["show", scan, "--heatmap"], ["budget", scan],
+                  ["check", scan, "--config", "snr_results/tiny-llama.top25.yaml"]):  # fmt: skip
         assert not _imports_torch(*words), words
     assert _imports_torch("scan", "--model", str(llama))
 
@@ -174,7 +176,7 @@ def test_progress_bar_in_a_terminal(llama):
     assert "84 of 84 matrices" in _in_a_terminal(["scan", "--model", str(llama), "--rescan"])
 
 
-@pytest.mark.parametrize("command", ["bench", "scan", "select", "show", "import"])
+@pytest.mark.parametrize("command", ["bench", "budget", "check", "diff", "scan", "select", "show", "import"])
 def test_help_has_an_example(command):
     """Each command's --help ends in an example."""
     done = subprocess.run([*SPECTRUM, command, "--help"], capture_output=True, text=True, check=True)

@@ -186,7 +186,7 @@ def test_other_noise_model_needs_no_decomposition(llama, run):
     before = Path("snr_results/tiny-llama.json").read_bytes()
     assert _is_reused(run, "--model", llama, "--noise-model", "mp")
     run("scan", "--model", llama, "--noise-model", "mp", "--out", "fresh")
-    name = "tiny-llama.top25.yaml"
+    name = "tiny-llama.top25-mp.yaml"
     assert Path("snr_results", name).read_text() == Path("fresh", name).read_text()
     assert "(noise model mp)" in Path("fresh", name).read_text()
     assert Path("snr_results/tiny-llama.json").read_bytes() == before

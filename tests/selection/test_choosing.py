@@ -1,25 +1,11 @@
 """Which parameters are chosen."""
 
 import pytest
+from selection.scans import entry, layers, make_scan
 
 from spectrum.errors import SelectionError
-from spectrum.naming import layer, module_type
-from spectrum.results import Model, ParameterScore, Scan, Settings, Unscored
+from spectrum.results import Unscored
 from spectrum.selection import select_top
-from spectrum.snr import Score
-
-
-def entry(name, snr, *, nuclear=1.0, kind="matrix", shape=(4, 4)):
-    score = Score(snr, snr is None, snr, 1.0, 0.5, 2, nuclear, 1.0)
-    return ParameterScore(name, module_type(name), layer(name), kind, shape, "F32", snr, snr is None, score, (name,))
-
-
-def make_scan(entries, unscored=(), **model):
-    return Scan(Model("m", parameters=1000, **model), Settings(), tuple(entries), tuple(unscored), {})
-
-
-def _layers(scores, module="mlp.up"):
-    return [entry(f"model.layers.{number}.{module}.weight", snr) for number, snr in enumerate(scores)]
 
 
 def _chosen(selection):
@@ -35,7 +21,7 @@ def _chosen(selection):
 )  # fmt: skip
 def test_how_many(n, percent, expected):
     """floor(n * P / 100), at least one; percentages are exact, not floats."""
-    selection = select_top(make_scan(_layers(range(n))), percent)
+    selection = select_top(make_scan(layers(range(n))), percent)
     assert _chosen(selection) == list(range(n - 1, n - 1 - expected, -1))
 
 
@@ -43,12 +29,12 @@ def test_how_many(n, percent, expected):
 def test_percent_out_of_range(percent):
     """More than 0, at most 100."""
     with pytest.raises(SelectionError, match="cannot be selected: give more than 0 and at most 100"):
-        select_top(make_scan(_layers([1.0])), percent)
+        select_top(make_scan(layers([1.0])), percent)
 
 
 def test_each_module_type_by_itself():
     """A type whose scores are all higher takes nothing from another."""
-    scan = make_scan(_layers([1, 2, 3, 4]) + _layers([400, 300, 200, 100], "mlp.down"))
+    scan = make_scan(layers([1, 2, 3, 4]) + layers([400, 300, 200, 100], "mlp.down"))
     selection = select_top(scan, 50)
     assert {group.label: [item.layer for item in group.selected] for group in selection.groups} == {
         "mlp.down": [0, 1],
@@ -79,7 +65,7 @@ def test_a_cut_among_saturated_is_reported():
 
 
 def _with_others(**model):
-    weights = _layers([3, 1])
+    weights = layers([3, 1])
     others = [
         Unscored("model.layers.0.mlp.up.bias", "bias", (4,)),
         Unscored("model.layers.1.mlp.up.bias", "bias", (4,)),
@@ -118,15 +104,15 @@ def test_embeddings_frozen_and_norms_trained():
 
 def test_bias_of_the_head():
     """The head's bias goes with the head."""
-    scan = make_scan(_layers([1]), [Unscored("lm_head.weight", "head", (9, 4)), Unscored("lm_head.bias", "bias", (9,))])
+    scan = make_scan(layers([1]), [Unscored("lm_head.weight", "head", (9, 4)), Unscored("lm_head.bias", "bias", (9,))])
     assert select_top(scan, 50).names == ("lm_head.weight", "lm_head.bias", "model.layers.0.mlp.up.weight")
 
 
 def test_a_tie_at_the_cut_is_reported():
     """Equal scores on both sides of it: the name decided."""
-    (warning,) = [w for w in select_top(make_scan(_layers([0, 0, 0, 1])), 50).warnings if "names decide" in w]
+    (warning,) = [w for w in select_top(make_scan(layers([0, 0, 0, 1])), 50).warnings if "names decide" in w]
     assert warning.startswith("mlp.up: the last parameter selected and the first one left out both score 0")
-    assert not [w for w in select_top(make_scan(_layers([0, 0, 0, 1])), 25).warnings if "names decide" in w]
+    assert not [w for w in select_top(make_scan(layers([0, 0, 0, 1])), 25).warnings if "names decide" in w]
 
 
 def test_bias_of_a_bare_parameter():
@@ -138,7 +124,7 @@ def test_bias_of_a_bare_parameter():
 
 def test_scored_embeddings_are_not_ranked():
     """With --all-modules the embedding has a score, and still follows --embeddings."""
-    scan = make_scan([*_layers([1, 2]), entry("model.embed.weight", 9.0, kind="embedding")])
+    scan = make_scan([*layers([1, 2]), entry("model.embed.weight", 9.0, kind="embedding")])
     assert select_top(scan, 50).names == ("model.embed.weight", "model.layers.1.mlp.up.weight")
     assert select_top(scan, 50, embeddings="freeze").names == ("model.layers.1.mlp.up.weight",)
 
@@ -160,8 +146,8 @@ def test_names_of_an_older_transformers_are_reported():
 
 def test_no_embedding_is_reported():
     """Asked to train the embedding of a scan that lists none."""
-    assert any("lists no embedding" in warning for warning in select_top(make_scan(_layers([1])), 50).warnings)
-    frozen = select_top(make_scan(_layers([1])), 50, embeddings="freeze")
+    assert any("lists no embedding" in warning for warning in select_top(make_scan(layers([1])), 50).warnings)
+    frozen = select_top(make_scan(layers([1])), 50, embeddings="freeze")
     assert frozen.warnings == ()
 
 

@@ -1,0 +1,11 @@
+"""Memory of training: weights, gradients, optimizer state and activations, by arithmetic alone."""
+
+from spectrum.budget.activations import Dimensions, activation_bytes, dimensions
+from spectrum.budget.budget import Memory, Setup, largest_that_fits, memory
+from spectrum.budget.sizes import parse_size, show_size
+from spectrum.budget.weights import Weight, all_names, model_weights, with_lora
+
+__all__ = [
+    "Dimensions", "Memory", "Setup", "Weight", "activation_bytes", "all_names", "dimensions", "largest_that_fits",
+    "memory", "model_weights", "parse_size", "show_size", "with_lora",
+]  # fmt: skip

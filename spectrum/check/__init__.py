@@ -1,0 +1,15 @@
+"""Is everything still true: the scan file, the model, the names, the trainer's config? For CI, long after a scan."""
+
+from spectrum.check.checking import check_scan
+from spectrum.check.config import Config, read_config
+from spectrum.check.conflicts import Conflict, find_conflicts
+from spectrum.check.findings import RULES, Area, Finding, Rule, located, of_error, ordered
+from spectrum.check.formats import FORMATS, Report, ReportFormat
+from spectrum.check.model import check_model
+from spectrum.check.scan_file import ScanFile, check_spectra, read_scan_file
+
+__all__ = [
+    "FORMATS", "RULES", "Area", "Config", "Conflict", "Finding", "Report", "ReportFormat", "Rule", "ScanFile",
+    "check_model", "check_scan", "check_spectra", "find_conflicts", "located", "of_error", "ordered", "read_config",
+    "read_scan_file",
+]  # fmt: skip

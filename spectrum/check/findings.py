@@ -1,0 +1,145 @@
+"""What a check can find: one table of rules, and one finding as a value."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+Area = Literal["scan", "model", "names", "config", "trainer", "selection"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the table. Its code never changes its meaning.
+
+    Attributes:
+        code: 'SPC' and three digits; the first tells the area.
+        area: what is looked at.
+        severity: an error fails the check, a warning does with --strict.
+        what: the finding in a few words.
+    """
+
+    code: str
+    area: Area
+    severity: Severity
+    what: str
+
+
+RULES = (
+    Rule("SPC101", "scan", "error", "the scan file is missing, empty or no JSON"),
+    Rule("SPC102", "scan", "error", "NaN, Infinity or a doubled key, which strict JSON does not have"),
+    Rule("SPC103", "scan", "error", "another version of the scan format"),
+    Rule("SPC104", "scan", "error", "an older result file that was not imported"),
+    Rule("SPC105", "scan", "error", "a field is missing or wrong, or no score can be used"),
+    Rule("SPC106", "scan", "error", "the sorted schema, which the authors' program and Axolotl's plugin fail on"),
+    Rule("SPC107", "scan", "error", "the scan is not complete: parameters are missing or listed twice"),
+    Rule("SPC108", "scan", "warning", "an imported scan: nothing in it tells of which weights it is"),
+    Rule("SPC109", "scan", "note", "norms have a score, of one singular value each"),
+    Rule("SPC110", "scan", "warning", "an imported scan ranks routers"),
+    Rule("SPC111", "scan", "error", "layers with a router have no experts: fused experts were not scored"),
+    Rule("SPC112", "scan", "warning", "NaN in the older file: matrices without a score"),
+    Rule("SPC113", "scan", "warning", "the spectra file is not beside the scan file"),
+    Rule("SPC114", "scan", "error", "the spectra file is damaged, of other weights, or gives other scores"),
+    Rule("SPC201", "model", "error", "the checkpoint cannot be opened"),
+    Rule("SPC202", "model", "error", "other tensors than the scan's: names, dtypes or shapes"),
+    Rule("SPC203", "model", "error", "the same tensors with other weights"),
+    Rule("SPC204", "model", "error", "another revision than the scan's"),
+    Rule("SPC205", "model", "warning", "scan and checkpoint have no evidence in common to compare the weights by"),
+    Rule("SPC206", "model", "note", "files of the checkpoint are younger than the scan; samples of them are the same"),
+    Rule("SPC301", "names", "warning", "the names were not made by building the model"),
+    Rule("SPC302", "names", "error", "the names are of another major version of transformers than the trainer's"),
+    Rule("SPC303", "names", "warning", "the names are of another minor version of transformers than the trainer's"),
+    Rule("SPC304", "names", "error", "experts are named as in transformers 4, the trainer has 5"),
+    Rule("SPC305", "names", "note", "which transformers will train is not known"),
+    Rule("SPC306", "names", "error", "the installed transformers names the parameters of this checkpoint differently"),
+    Rule("SPC401", "config", "error", "the config is no YAML mapping that can be read"),
+    Rule("SPC402", "config", "error", "no unfrozen_parameters: everything would be trained"),
+    Rule("SPC403", "config", "error", "unfrozen_parameters is no list of strings"),
+    Rule("SPC404", "config", "error", "unfrozen_parameters stands twice; the last one counts"),
+    Rule("SPC405", "config", "error", "a line is no regular expression"),
+    Rule("SPC406", "config", "error", "a line is too intricate to be matched in bounded time"),
+    Rule("SPC407", "config", "error", "a line matches nothing"),
+    Rule("SPC408", "config", "error", "a line with escaped dots, which match nothing in Axolotl"),
+    Rule("SPC409", "config", "error", "a line names what is in the checkpoint but is no parameter when training"),
+    Rule("SPC410", "config", "warning", "a line names the head of a model that ties it to the embedding: no effect"),
+    Rule(
+        "SPC411", "config", "error", "a line without an end also matches longer names, as mlp.gate does mlp.gate_proj"
+    ),
+    Rule("SPC412", "config", "warning", "a line stands twice"),
+    Rule("SPC413", "config", "error", "a range of rows that the parameter does not have"),
+    Rule("SPC414", "config", "warning", "a range of rows: the other rows still get weight decay and optimizer state"),
+    Rule("SPC415", "config", "error", "parameters are trained that the selection does not hold"),
+    Rule("SPC416", "config", "error", "parameters of the selection are not trained"),
+    Rule("SPC417", "config", "warning", "a line names nothing in an imported scan, which does not list all parameters"),
+    Rule("SPC501", "trainer", "error", "adapter: the list freezes the adapter's weights"),
+    Rule("SPC502", "trainer", "error", "reentrant gradient checkpointing"),
+    Rule("SPC503", "trainer", "error", "FSDP 1 without use_orig_params"),
+    Rule("SPC504", "trainer", "error", "ZeRO-3 with a range of rows"),
+    Rule("SPC505", "trainer", "error", "base_model is not the scanned model"),
+    Rule("SPC506", "trainer", "error", "Axolotl's Spectrum plugin is enabled: it replaces the list"),
+    Rule("SPC507", "trainer", "error", "load_in_8bit or load_in_4bit: quantised weights cannot be trained"),
+    Rule("SPC508", "trainer", "error", "revision_of_model is not the scanned revision"),
+    Rule("SPC509", "trainer", "error", "type_of_model is not the class whose parameters the scan names"),
+    Rule("SPC601", "selection", "warning", "something else than the SNR decides the cut, or another warning of it"),
+    Rule("SPC602", "selection", "error", "no selection can be made from the scan"),
+)
+_BY_CODE = {rule.code: rule for rule in RULES}
+_ORDER: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check found.
+
+    Attributes:
+        code: of its rule.
+        message: a sentence with the names and numbers of this case.
+        remedy: a sentence: what to do.
+        file: where it is; '' as long as that is not known.
+        line: in the file, from 1; None where there is no one line.
+    """
+
+    code: str
+    message: str
+    remedy: str
+    file: str = ""
+    line: int | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """Its row of the table."""
+        return _BY_CODE[self.code]
+
+    @property
+    def severity(self) -> Severity:
+        """Of its rule."""
+        return self.rule.severity
+
+
+def located(findings: Iterable[Finding], file: str) -> list[Finding]:
+    """The findings, those without a file put into this one."""
+    return [finding if finding.file else replace(finding, file=file) for finding in findings]
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """By file, line and code; the order does not depend on that of the checks."""
+    return sorted(findings, key=lambda item: (item.file, item.line or 0, item.code, item.message))
+
+
+def counted(findings: Iterable[Finding]) -> dict[Severity, int]:
+    """Number of findings of each severity."""
+    severities = [finding.severity for finding in findings]
+    return {severity: severities.count(severity) for severity in _ORDER}
+
+
+def of_error(code: str, error: Exception, *, line: int | None = None) -> Finding:
+    """A finding from one of the program's own errors, whose last sentence says what to do."""
+    message, _, remedy = str(error).rpartition(". ")
+    return Finding(code, f"{message}." if message else remedy, remedy, line=line)
+
+
+def some(names: Iterable[str], *, at_most: int = 3) -> str:
+    """The first names, quoted, and how many more there are."""
+    every = list(names)
+    shown = ", ".join(f"'{name}'" for name in every[:at_most])
+    return shown if len(every) <= at_most else f"{shown} and {len(every) - at_most} more"

@@ -1,0 +1,177 @@
+"""`spectrum budget`: the memory that training a selection takes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from spectrum.budget import (
+    Memory,
+    Setup,
+    activation_bytes,
+    all_names,
+    dimensions,
+    largest_that_fits,
+    memory,
+    model_weights,
+    parse_size,
+    show_size,
+    with_lora,
+)
+from spectrum.cli.app import app
+from spectrum.cli.options import Embeddings, Exclude, Modules, Norms, ScanFile, TreatmentName, percent
+from spectrum.cli.output import show
+from spectrum.errors import SpectrumError
+from spectrum.naming import match_module_types
+from spectrum.results import Scan, read_scan
+from spectrum.results.reuse import narrow
+from spectrum.selection import select_top
+
+PERCENTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)
+
+
+@app.command(epilog="Example: spectrum budget snr_results/Meta-Llama-3-8B.json --gpus 8 --sharding zero3 --memory 24GB")
+def budget(
+    scan_file: ScanFile,
+    top: Annotated[
+        float | None,
+        typer.Option(
+            "--top",
+            metavar="PERCENT",
+            callback=lambda value: None if value is None else percent(value),
+            help="One selection in detail, to the byte, in place of the table.",
+        ),
+    ] = None,
+    memory_size: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="SIZE", help="Find the largest selection that fits, such as 48GB or 48GiB."),
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=1, help="Number of GPUs.")] = 1,
+    sharding: Annotated[
+        Literal["none", "zero2", "zero3", "fsdp"],
+        typer.Option("--sharding", help="How the GPUs share: DeepSpeed's ZeRO 2 or 3, torch's fully_shard, or not."),
+    ] = "none",
+    optimizer: Annotated[
+        Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor", "sgd", "muon"],
+        typer.Option("--optimizer", help="Whose state is counted."),
+    ] = "adamw",
+    momentum: Annotated[bool, typer.Option("--momentum/--no-momentum", help="Whether sgd has momentum.")] = False,
+    precision: Annotated[
+        Literal["bf16", "fp32-master"],
+        typer.Option("--precision", help="All in bf16, or with fp32 copies of the trained weights."),
+    ] = "bf16",
+    lora_rank: Annotated[int, typer.Option("--lora-rank", metavar="N", min=1, help="Of the LoRA beside it.")] = 16,
+    sequence_length: Annotated[
+        int | None,
+        typer.Option("--sequence-length", metavar="N", min=1, help="Tokens of a sequence: estimates activations, too."),
+    ] = None,
+    micro_batch: Annotated[
+        int, typer.Option("--micro-batch", metavar="N", min=1, help="Sequences at a time on one GPU.")
+    ] = 1,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing/--no-checkpointing", help="Recompute activations, layer by layer.")
+    ] = True,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="The model's config.json, for activations.")
+    ] = None,
+    modules: Modules = None,
+    exclude: Exclude = None,
+    embeddings: Embeddings = TreatmentName.train,
+    norms: Norms = TreatmentName.freeze,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything in bytes, as JSON.")] = False,
+) -> None:
+    """Tell the memory per GPU that training takes: each top percent, full fine-tuning and LoRA."""
+    if top is not None and memory_size is not None:
+        raise typer.BadParameter("give --top or --memory, not both.", param_hint="--memory")
+    limit = None if memory_size is None else _limit(memory_size)
+    sequences = _sequences(sequence_length, micro_batch, config, checkpointing=checkpointing)
+    scan = _narrowed(read_scan(scan_file), modules, exclude)
+    setup = Setup(optimizer, precision, sharding, gpus, momentum)
+
+    def needed(top_percent: float) -> Memory:
+        selection = select_top(scan, top_percent, embeddings=embeddings.value, norms=norms.value)
+        return memory(model_weights(scan, selection.names), setup, activations=sequences)
+
+    tops = {f"top {each:g} %": needed(each) for each in (PERCENTS if top is None else (top,))}
+    weights = model_weights(scan, all_names(scan))
+    others = {
+        "full": memory(weights, setup, activations=sequences),
+        f"LoRA, rank {lora_rank}": memory(with_lora(weights, lora_rank), setup, activations=sequences),
+    }
+    fits = None if limit is None else largest_that_fits(needed, limit)
+    if as_json:
+        print(json.dumps(_document(scan, setup, tops | others, limit, fits), allow_nan=False, indent=1))
+    else:
+        _print(scan, setup, tops, others, detail=top is not None)
+        if limit is not None and fits is not None:
+            print(f"largest selection within {show_size(limit)}: top {fits[0]:g} %, {show_size(fits[1].total)} per GPU")
+
+
+def _print(scan: Scan, setup: Setup, tops: dict[str, Memory], others: dict[str, Memory], *, detail: bool) -> None:
+    from spectrum.report import memory_parts, memory_table  # noqa: PLC0415  it imports rich
+
+    if not detail:
+        show(memory_table(tops | others))
+        return
+    ((label, row),) = tops.items()
+    gpus = "1 GPU" if setup.gpus == 1 else f"{setup.gpus} GPUs, sharding {setup.sharding}"
+    print(f"{label} of {scan.model.id}: {setup.optimizer}, {setup.precision}, {gpus}")
+    print(f"trainable: {row.trainable:,}, frozen: {row.frozen:,} parameters")
+    show(memory_parts(row))
+
+
+def _document(
+    scan: Scan, setup: Setup, rows: dict[str, Memory], limit: int | None, fits: tuple[float, Memory] | None
+) -> dict[str, Any]:
+    """Everything in bytes per GPU."""
+    document: dict[str, Any] = {
+        "model": {"id": scan.model.id, "revision": scan.model.revision},
+        "setup": asdict(setup),
+        "selections": {label: _sizes(row) for label, row in rows.items()},
+    }
+    if fits is not None:
+        document["fits"] = {"memory": limit, "top_percent": fits[0], **_sizes(fits[1])}
+    return document
+
+
+def _sizes(row: Memory) -> dict[str, int]:
+    return {**asdict(row), "total": row.total}
+
+
+def _narrowed(scan: Scan, modules: list[str] | None, exclude: list[str] | None) -> Scan:
+    if not modules and not exclude:
+        return scan
+    wanted = match_module_types({item.module_type for item in scan.parameters}, modules or (), exclude or ())
+    return narrow(scan, [item.name for item in scan.parameters if item.module_type in wanted])
+
+
+def _limit(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="--memory") from error
+
+
+def _sequences(length: int | None, micro_batch: int, config: Path | None, *, checkpointing: bool) -> int:
+    """Bytes of activations; 0 where none are asked for."""
+    if length is None and config is None:
+        return 0
+    if length is None or config is None:
+        raise typer.BadParameter(
+            "activations need both, the length and the model's config.json.", param_hint="--sequence-length, --config"
+        )
+    sizes = dimensions(_read_config(config), str(config))
+    return activation_bytes(sizes, sequence_length=length, micro_batch=micro_batch, checkpointing=checkpointing)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise SpectrumError(f"'{path}' cannot be read: {reason}. Give the model's config.json.") from error
+    if not isinstance(value, dict):
+        raise SpectrumError(f"'{path}' holds no JSON object. Give the model's config.json.")
+    return value

@@ -1,0 +1,39 @@
+"""One scan of a model at a time in a folder."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def locked(path: Path, *, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file; wait while another process holds it.
+
+    The operating system frees the lock of a process that has ended, however it ended, so a stale file locks nothing.
+    It stays where it is: removing it would let two waiting processes hold it at once.
+
+    Args:
+        path: of the lock file; its folder exists.
+        on_wait: told who holds it, before waiting.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        on_wait(_holder(path))
+        lock.acquire()
+    try:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    """Who wrote the file last, as it is only written while it is held."""
+    text = path.read_bytes()[:200].decode(errors="replace")
+    return text if text.isprintable() and text else "another process"

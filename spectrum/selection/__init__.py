@@ -1,0 +1,24 @@
+"""Which parameters to train: the best of each module type, and what goes with them."""
+
+from spectrum.selection.choice import (
+    Choice,
+    Count,
+    MaxWeights,
+    MinSnr,
+    PerType,
+    Rule,
+    Strategy,
+    TopPercent,
+    Treatment,
+)
+from spectrum.selection.choosing import select, select_top
+from spectrum.selection.overlap import Overlap, correlations, overlap
+from spectrum.selection.ranking import ScoreName, condition_numbers, rank, score_keys
+from spectrum.selection.types import Group, Selection
+from spectrum.selection.wording import describe, number, tag
+
+__all__ = [
+    "Choice", "Count", "Group", "MaxWeights", "MinSnr", "Overlap", "PerType", "Rule", "ScoreName", "Selection",
+    "Strategy", "TopPercent", "Treatment", "condition_numbers", "correlations", "describe", "number", "overlap",
+    "rank", "score_keys", "select", "select_top", "tag",
+]  # fmt: skip

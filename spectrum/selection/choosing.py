@@ -1,0 +1,90 @@
+"""From a choice to the parameters to train."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from spectrum.errors import SelectionError
+from spectrum.results.scan import Scan
+from spectrum.selection.amounts import amounts
+from spectrum.selection.choice import Choice, MaxWeights, TopPercent, Treatment
+from spectrum.selection.companions import biases, sizes, total, trained_embeddings, trained_norms
+from spectrum.selection.fitting import fitting_percent
+from spectrum.selection.pools import Pool, in_order, layer_pools, module_type_pools
+from spectrum.selection.ranking import score_keys
+from spectrum.selection.remarks import cut_remarks, rule_remarks, scan_remarks
+from spectrum.selection.types import Group, Selection, with_biases
+from spectrum.selection.wording import describe, tag
+
+
+def select_top(
+    scan: Scan, top_percent: float, *, embeddings: Treatment = "train", norms: Treatment = "freeze"
+) -> Selection:
+    """The top P percent of each module type by SNR: floor(n * P / 100) of n, but at least one.
+
+    Args:
+        scan: to choose from.
+        top_percent: 0 < P <= 100.
+        embeddings: whether the embedding and the head are trained, whatever their score.
+        norms: whether all norms are trained.
+
+    Raises:
+        SelectionError: top_percent out of range, or a scan without anything to rank.
+    """
+    return select(scan, Choice(TopPercent(top_percent), embeddings=embeddings, norms=norms))
+
+
+def select(scan: Scan, choice: Choice, *, conditions: Mapping[str, float] | None = None) -> Selection:
+    """The parameters to train.
+
+    Args:
+        scan: to choose from.
+        choice: how.
+        conditions: parameter -> condition number; needed where these are the score.
+
+    Raises:
+        SelectionError: nothing to rank, nothing that the rule takes, or not even the smallest choice fits.
+        SpectrumError: a pattern that matches no module type.
+    """
+    types = module_type_pools(scan, score_keys(scan, choice.score, conditions=conditions))
+    if not types:
+        raise SelectionError(f"The scan of '{scan.model.id}' scores no weight matrix, so there is nothing to rank.")
+    pools = layer_pools(types) if choice.whole_layers else types
+    if not pools:
+        raise SelectionError(f"The scan of '{scan.model.id}' scores nothing inside numbered layers.")
+    percent, counts = _amounts(scan, choice, pools)
+    taken = [in_order(pool, choice.strategy, choice.seed)[:count] for pool, count in zip(pools, counts, strict=True)]
+    groups = _groups(types, {member.name for units in taken for unit in units for member in unit.members})
+    embeddings, norms = trained_embeddings(scan, choice), trained_norms(scan, choice)
+    weights = [*embeddings, *(item.name for group in groups for item in group.selected)]
+    beside = biases(scan, weights)
+    trainable = total([*with_biases(weights, beside), *norms], sizes(scan))
+    return Selection(
+        description=describe(choice, scan.settings.noise_model, percent=percent),
+        tag=tag(choice, scan.settings.noise_model),
+        top_percent=percent,
+        groups=groups,
+        embeddings=embeddings,
+        norms=norms,
+        biases=beside,
+        trainable=trainable,
+        warnings=(
+            *cut_remarks(choice, pools, counts),
+            *rule_remarks(scan, choice, types, trainable),
+            *scan_remarks(scan, choice),
+        ),
+    )
+
+
+def _amounts(scan: Scan, choice: Choice, pools: Sequence[Pool]) -> tuple[float | None, list[int]]:
+    """The one percentage of all pools, where there is one, and how many of each pool."""
+    rule = choice.rule
+    if isinstance(rule, MaxWeights):
+        rule = TopPercent(fitting_percent(scan, choice, rule, pools))
+    return rule.percent if isinstance(rule, TopPercent) else None, amounts(pools, rule)
+
+
+def _groups(types: Sequence[Pool], chosen: Collection[str]) -> tuple[Group, ...]:
+    ranked = [(pool, [item for unit in pool.units for item in unit.members]) for pool in types]
+    return tuple(
+        Group(pool.name, pool.label, tuple(items), tuple(item for item in items if item.name in chosen))
+        for pool, items in ranked
+    )

@@ -1,0 +1,57 @@
+"""What is trained beside the ranked parameters, and how many weights all of it has."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+
+from spectrum.naming import natural_key
+from spectrum.results.scan import ParameterScore, Scan, Unscored
+from spectrum.selection.choice import Choice
+from spectrum.selection.types import with_biases
+
+
+def names_of(scan: Scan, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Parameters of these kinds, scored or not, in natural order."""
+    return tuple(sorted((item.name for item in _entries(scan) if item.kind in kinds), key=natural_key))
+
+
+def always_trained(scan: Scan, choice: Choice) -> tuple[str, ...]:
+    """What is trained whatever its score: embeddings with their biases, and norms."""
+    embeddings = trained_embeddings(scan, choice)
+    return (*with_biases(embeddings, biases(scan, embeddings)), *trained_norms(scan, choice))
+
+
+def trained_embeddings(scan: Scan, choice: Choice) -> tuple[str, ...]:
+    """Embedding and head, where they are trained."""
+    return names_of(scan, ("embedding", "head")) if choice.embeddings == "train" else ()
+
+
+def trained_norms(scan: Scan, choice: Choice) -> tuple[str, ...]:
+    """Norms, where they are trained."""
+    return names_of(scan, ("norm",)) if choice.norms == "train" else ()
+
+
+def biases(scan: Scan, weights: Sequence[str]) -> dict[str, str]:
+    """Weight -> the bias beside it, for those that have one."""
+    known = {item.name for item in scan.unscored}
+    found = {name: bias for name in weights if (bias := _bias_name(name)) in known}
+    return dict(sorted(found.items(), key=lambda pair: natural_key(pair[0])))
+
+
+def sizes(scan: Scan) -> dict[str, int | None]:
+    """Parameter -> number of weights; None where an imported scan does not tell."""
+    return {item.name: None if item.shape is None else prod(item.shape) for item in _entries(scan)}
+
+
+def total(names: Iterable[str], known: Mapping[str, int | None]) -> int | None:
+    """Number of weights of all these parameters; None where one of them is unknown."""
+    found = [known[name] for name in names]
+    return None if None in found else sum(size for size in found if size is not None)
+
+
+def _entries(scan: Scan) -> tuple[ParameterScore | Unscored, ...]:
+    return (*scan.parameters, *scan.unscored)
+
+
+def _bias_name(weight: str) -> str:
+    """What a bias beside this weight is called: `x.bias` beside `x.weight`, `x_bias` beside a bare parameter `x`."""
+    return f"{weight.removesuffix('.weight')}.bias" if weight.endswith(".weight") else f"{weight}_bias"

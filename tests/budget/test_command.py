@@ -1,0 +1,210 @@
+"""The command, the largest selection that fits, sizes, and the figures of the README."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spectrum.budget import (
+    Setup,
+    activation_bytes,
+    all_names,
+    dimensions,
+    largest_that_fits,
+    memory,
+    model_weights,
+    parse_size,
+)
+from spectrum.results import read_scan
+from spectrum.selection import select_top
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+SCAN = "Meta-Llama-3-8B.json"
+ZERO3 = ("--gpus", "8", "--sharding", "zero3", "--precision", "fp32-master")
+
+
+@pytest.fixture
+def scanned(llama_3_8b, tmp_path):
+    for path in llama_3_8b.iterdir():
+        shutil.copy(path, tmp_path)
+    return read_scan(Path(SCAN))
+
+
+def test_table_of_the_readme(scanned, run):
+    """The command and its output as printed."""
+    words = re.search(r"\$ spectrum (budget .*)\n", README)[1].split()
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    assert f"$ spectrum {' '.join(words)}\n{out}```" in README
+
+
+def _gb(scan, setup, top, *, embeddings_in_8_bits=False):
+    names = all_names(scan) if top is None else select_top(scan, top).names
+    weights = model_weights(scan, names)
+    if embeddings_in_8_bits:
+        weights = [replace(weight, kind="head") for weight in weights]
+    return f"{memory(weights, setup).total / 1e9:.2f}"
+
+
+def test_beside_the_paper(scanned):
+    """The model state that the README sets beside the paper's tables, and what is left over."""
+    rows = {
+        "| `--gpus 8 --sharding zero3 --precision fp32-master` |": (
+            Setup("paged-adamw-8bit", "fp32-master", "zero3", 8), False
+        ),
+        "| `--precision bf16` |": (Setup("paged-adamw-8bit"), False),
+        "| the same, the embedding's state in 8 bits, too |": (Setup("paged-adamw-8bit"), True),
+    }  # fmt: skip
+    for start, (setup, eight) in rows.items():
+        figures = [_gb(scanned, setup, top, embeddings_in_8_bits=eight) for top in (None, 50, 25)]
+        assert f"\n{start} {' | '.join(figures)} |\n" in README
+    measured = (24.92, 20.50, 19.18)
+    for optimizer, form in (("paged-adamw-8bit", "| left over | {} | {} | {} |"), ("adamw", "be {}, {} and\n{}")):
+        setup = Setup(optimizer, "fp32-master", "zero3", 8)
+        left = [
+            f"{paper - float(_gb(scanned, setup, top)):.2f}"
+            for paper, top in zip(measured, (None, 50, 25), strict=True)
+        ]
+        assert form.format(*left) in README
+    sizes = dimensions(json.loads(Path("config.json").read_text()), "config.json")
+    estimate = activation_bytes(sizes, sequence_length=8192, micro_batch=1, checkpointing=True)
+    assert f"is estimated at {estimate / 1e9:.2f} GB" in README
+
+
+def test_one_selection(scanned, run):
+    """--top: every part to the byte, written out for ZeRO-3 on 8 GPUs."""
+    code, out, _ = run("budget", SCAN, *ZERO3, "--top", "25")
+    trained = 2 * 128256 * 4096 + 8 * (2 * 4096 * 4096 + 2 * 1024 * 4096 + 3 * 4096 * 14336)
+    assert code == 0
+    assert out.splitlines()[:2] == [
+        "top 25 % of Meta-Llama-3-8B: adamw, fp32-master, 8 GPUs, sharding zero3",
+        f"trainable: {trained:,}, frozen: {8_030_261_248 - trained:,} parameters",
+    ]
+    expected = {
+        "weights": 2 * 8_030_261_248 // 8 + 2 * 65 * 4096, "master": trained // 2, "gradients": trained // 4,
+        "state": trained + 4,
+    }  # fmt: skip
+    expected["total"] = sum(expected.values())
+    found = {words[0]: words[1] for words in map(str.split, out.splitlines()[3:])}
+    assert found == {part: f"{size:,}" for part, size in expected.items()}
+
+
+def test_json(scanned, run):
+    """All rows in bytes; with --memory the largest that fits; activations are added to every row."""
+    words = (
+        "--json --memory 64GiB --sequence-length 4096 --config config.json --lora-rank 8 --no-checkpointing "
+        "--optimizer sgd"
+    )
+    _, out, err = run("budget", SCAN, *ZERO3, *words.split())
+    document = json.loads(out)
+    assert err == ""
+    assert list(document["selections"])[-3:] == ["top 100 %", "full", "LoRA, rank 8"]
+    assert document["setup"]["sharding"] == "zero3"
+    lora = document["selections"]["LoRA, rank 8"]
+    per_layer = 8 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336))
+    assert (lora["trainable"], lora["frozen"]) == (32 * per_layer, 8_030_261_248)
+    for row in document["selections"].values():
+        parts = ("weights", "master", "gradients", "state", "activations")
+        assert row["total"] == sum(row[part] for part in parts)
+        assert row["activations"] > 10e9
+    fits = document["fits"]
+    assert fits["memory"] == 64 * 2**30 >= fits["total"]
+
+
+def test_options_of_the_selection(scanned, run):
+    """Modules, embeddings and norms change what is trained, as they do for select."""
+
+    def trainable(*words):
+        _, out, _ = run("budget", SCAN, "--top", "25", "--json", *words)
+        return json.loads(out)["selections"]["top 25 %"]["trainable"]
+
+    outer = 2 * 128256 * 4096
+    mlp = 8 * 3 * 4096 * 14336
+    assert trainable("--modules", "mlp.*") == outer + mlp
+    assert trainable("--modules", "mlp.*", "--embeddings", "freeze") == mlp
+    assert trainable("--modules", "mlp.*", "--norms", "train") == outer + mlp + 65 * 4096
+    assert trainable("--exclude", "self_attn.*") == outer + mlp
+
+
+@pytest.mark.parametrize("limit", ["6GB", "8GB", "16.0600GB", "999GB"])
+def test_largest_that_fits(scanned, limit):
+    """It fits, and a tenth of a percent more does not, found by trying all of them."""
+    setup = Setup("adamw", "fp32-master", "zero3", 8)
+
+    def needed(top):
+        return memory(model_weights(scanned, select_top(scanned, top).names), setup)
+
+    top, found = largest_that_fits(needed, parse_size(limit))
+    assert found == needed(top)
+    assert found.total <= parse_size(limit)
+    assert top == 100 or needed(round(top + 0.1, 1)).total > parse_size(limit)
+
+
+def test_a_limit_met_to_the_byte(scanned):
+    """What takes exactly the limit fits; a byte less does not hold it."""
+
+    def needed(top):
+        return memory(model_weights(scanned, select_top(scanned, top).names), Setup())
+
+    limit = needed(50).total
+    assert largest_that_fits(needed, limit)[1].total == limit
+    assert largest_that_fits(needed, limit - 1)[1].total < limit
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("48GB", 48_000_000_000), ("48GiB", 51_539_607_552), ("80G", 80_000_000_000), ("1.5 gib", 1_610_612_736),
+        ("0.1TB", 100_000_000_000), ("640k", 640_000), ("512MiB", 536_870_912), ("24gi", 25_769_803_776),
+    ],
+)  # fmt: skip
+def test_sizes(text, size):
+    """Powers of ten without an i, of two with it; exact."""
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "48", "GB", "-1GB", "0GB", "48GBit", "48 G B", "1e3GB", "48,5GB", "nanGB", "٤GB"])
+def test_no_sizes(text):
+    """Everything else is refused, what stands there quoted."""
+    with pytest.raises(ValueError, match="is no size of memory"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([SCAN, "--gpus", "0"], 2, "Invalid value for '--gpus'"),
+        ([SCAN, "--optimizer", "adam"], 2, "'adam' is not one of 'adamw', 'adamw-8bit'"),
+        ([SCAN, "--precision", "fp8"], 2, "'fp8' is not one of"),
+        ([SCAN, "--memory", "much"], 2, "'much' is no size of memory: give a number and a unit, such as 48GB"),
+        ([SCAN, "--memory", "1GB"], 1, "No selection fits: the smallest, one parameter of each module type, takes"),
+        ([SCAN, "--memory", "80GB", "--top", "5"], 2, "give --top or --memory, not both"),
+        ([SCAN, "--top", "101"], 2, "101 is out of range"),
+        ([SCAN, "--lora-rank", "0"], 2, "Invalid value for '--lora-rank'"),
+        ([SCAN, "--sequence-length", "10"], 2, "activations need both"),
+        ([SCAN, "--config", "config.json"], 2, "activations need both"),
+        ([SCAN, "--sequence-length", "1", "--config", "none.json"], 1, "'none.json' cannot be read: No such file"),
+        ([SCAN, "--sequence-length", "1", "--config", SCAN], 1, "gives num_attention_heads as None"),
+        ([SCAN, "--optimizer", "adafactor", "--sharding", "fsdp"], 1, "cannot step on the sharded tensors"),
+        ([SCAN, "--optimizer", "muon", "--sharding", "zero2"], 1, "'muon' takes matrices"),
+        ([SCAN, "--modules", "x*"], 1, "No module type matches 'x*'"),
+        (["nowhere.json"], 1, "'nowhere.json' cannot be read"),
+    ],
+)
+def test_wrong_input(scanned, run, words, code, message):
+    """One line, the right exit code, nothing on stdout."""
+    got, out, err = run("budget", *words)
+    assert (got, out, err.count("\n")) == (code, "", 1)
+    assert message in err
+
+
+def test_imported_scan(published, run):
+    """It holds no shapes: one clear line."""
+    _, path, _ = run("import", published / "snr_results_meta-llama-Meta-Llama-3-8B.json")
+    code, out, err = run("budget", path.strip())
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "does not hold the shape of 'model.layers.0." in err
+    assert err.endswith("so its memory cannot be told. Scan the model itself.\n")
