@@ -15,7 +15,7 @@ import torch
 from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
 
 import spectrum
-from spectrum import singular
+from spectrum import scan, singular
 from spectrum.results import partial
 from spectrum.untrusted import shown
 
@@ -326,37 +326,30 @@ def test_values_in_errors_are_short():
 # --- memory ---
 
 
+NO_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: 1 bytes")
 FAILURES = {
-    "solver": (torch.linalg.LinAlgError("linalg.eigh: The algorithm failed to converge."), "were not found: linalg."),
-    "Python": (MemoryError(), "There is not enough memory to decompose"),
-    "torch": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "There is not enough memory to decompose"),
+    "a solver": (torch.linalg.LinAlgError("linalg.svd: failed to converge."), "No solver converged", "solver"),
+    "memory for a solver": (NO_MEMORY, "The free memory does not suffice", "solver"),
+    "memory for a read": (NO_MEMORY, "There is not enough memory to decompose", "reading"),
+    "memory of Python": (MemoryError(), "There is not enough memory to decompose", "reading"),
 }
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("place", ["solver", "reading"])
-def test_what_torch_fails_on(tmp_path, run, monkeypatch, failure, place):
-    """The matrix is named in one line; what is finished is kept, and the same command carries on."""
+def test_what_torch_fails_on(tmp_path, run, monkeypatch, failure):
+    """The matrix is named in one line, and the same command carries on."""
     folder = write_checkpoint(tmp_path / "m", {"_": tiny_llama(layers=1)}, config=llama_config(1))
-    error, message = FAILURES[failure]
-    real, calls = torch.linalg.eigvalsh, []
+    error, message, place = FAILURES[failure]
 
-    def fail(*args, **options):
-        calls.append(1)
-        if len(calls) > 2:
-            raise error
-        return real(*args, **options)
-
-    def fail_to_read(*_):
+    def fail(*_args, **_options):
         raise error
 
     with monkeypatch.context() as patch:
         if place == "solver":
             patch.setattr(torch.linalg, "eigvalsh", fail)
+            patch.setattr(torch.linalg, "svdvals", fail)
         else:
-            from spectrum import scan
-
-            patch.setattr(scan, "read_matrix", fail_to_read)
+            patch.setattr(scan, "read_matrix", fail)
         code, out, err = run("scan", "--model", folder, "--quiet")
     _is_one_line(code, out, err)
     assert message in err

@@ -12,7 +12,7 @@ from spectrum.errors import CheckpointError
 
 # What is counted out one by one while a config is parsed or a model is built. The most of any model of transformers
 # are 2048 experts (Switch-C); a checkpoint whose layers and experts lie apart has a tensor for each of them.
-_COUNTED = re.compile(r"layers$|n_layers?$|depths?$|experts$|heads?$|blocks$|stages$|num_block|codebooks?$")
+_COUNTED = re.compile(r"layers$|n_layers?$|depths?$|experts$|heads?$|blocks$|stages$|cycles$|num_block|codebooks?$")
 LARGEST_COUNT = 4_096
 # Other sizes, of which some models make lists (decoder_n_points, the head_dim of diffllama); vocabularies have under
 # 2^19. Not meant are what a trainer notes down, and lengths of a context, which are given in millions and cost nothing.
