@@ -410,15 +410,15 @@ def test_too_little_memory(tmp_path):
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, env=environment
     )
     _is_one_line(done.returncode, done.stdout, done.stderr)
-    assert "There is not enough memory to decompose 'model.layers.0.w.weight' of 'm' (8192 x 8192)" in done.stderr
+    assert "Tensor 'model.layers.0.w.weight' of 'm' cannot be scored: The free memory does not suffice" in done.stderr
 
 
 # --- disk ---
 
 
 def _same_files(one, other):
-    names = sorted(path.name for path in Path(one).iterdir())
-    assert names == sorted(path.name for path in Path(other).iterdir())
+    names = sorted(path.name for path in Path(one).glob("m.*"))
+    assert names == sorted(path.name for path in Path(other).glob("m.*"))
     assert all(Path(one, name).read_bytes() == Path(other, name).read_bytes() for name in names)
 
 
@@ -435,15 +435,15 @@ def whole(tmp_path, run, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("room", [1, 12_000])
+@pytest.mark.parametrize("room", [100, 12_000])
 def test_a_full_disk(whole, run, room):
     """No file may grow beyond some bytes: one line; given room, the same command carries on to the same bytes."""
     done = _process("scan", "--model", whole, "--quiet", "--out", "broken", limit=(resource.RLIMIT_FSIZE, room))
     _is_one_line(done.returncode, done.stdout, done.stderr)
     assert "m.partial.jsonl' cannot be written: " in done.stderr
-    assert [path.name for path in Path("broken").iterdir()] == ["m.partial.jsonl"]
+    assert [path.name for path in Path("broken").glob("m.*")] == ["m.partial.jsonl"]
     kept = max(0, Path("broken/m.partial.jsonl").read_bytes().count(b"\n") - 1)
-    assert (kept > 5) == (room > 1)
+    assert (kept > 5) == (room > 100)
     code, _, err = run("scan", "--model", whole, "--out", "broken")
     assert (code, f"Carrying on: {kept} matrices" in err) == (0, kept > 0)
     _same_files("broken", "whole")
@@ -455,7 +455,7 @@ def test_a_disk_that_is_full_in_the_end(whole, run):
     done = _process("scan", "--model", whole, "--quiet", "--out", "complete", limit=(resource.RLIMIT_FSIZE, 3000))
     _is_one_line(done.returncode, done.stdout, done.stderr)
     assert "m.spectra.safetensors' cannot be written: " in done.stderr
-    assert [path.name for path in Path("complete").iterdir()] == ["m.partial.jsonl"]
+    assert [path.name for path in Path("complete").glob("m.*")] == ["m.partial.jsonl"]
     assert Path("complete/m.partial.jsonl").read_bytes() == before
     code, _, err = run("scan", "--model", whole, "--out", "complete")
     assert (code, "Carrying on: 28 matrices" in err) == (0, True)
@@ -470,4 +470,4 @@ def test_no_room_for_a_selection(whole):
     assert (done.returncode, done.stdout) == (1, "")
     assert "m.top25.yaml' cannot be written: " in done.stderr.splitlines()[-1]
     assert yaml.read_bytes() == before
-    assert sorted(path.suffix for path in Path("whole").iterdir()) == [".json", ".safetensors", ".yaml"]
+    assert sorted(path.suffix for path in Path("whole").glob("m.*")) == [".json", ".safetensors", ".yaml"]
