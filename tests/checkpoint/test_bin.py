@@ -413,6 +413,10 @@ REFUSED = {
         _altered(b"cpuq\x06K\x18", b"cpuq\x06K\x17", zipped=False),
         "which do not hold the 1 storages",
     ),
+    "another count, legacy": (
+        _altered(struct.pack("<Q", 24), struct.pack("<Q", 25), zipped=False),
+        "do not hold the 1",
+    ),
     "another dtype": (_altered(b"FloatStorage", b"HalfStorage\n"), "is not read: it is cut off or damaged"),
     "deep nesting": (_of_pickle(b"\x80\x02)" + b"\x85" * 500_000 + b"."), "holds no state dict"),
     "deep key": (_of_pickle(b"\x80\x02})" + b"\x85" * 500_000 + b"Ns."), "is cut off or damaged"),
