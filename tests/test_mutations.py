@@ -135,7 +135,7 @@ def _check_failure(code, out, err, folder):
     assert len(lines[-1]) < 3000
     assert "Traceback" not in err
     if folder.exists():
-        assert {path.suffix for path in folder.iterdir()} <= {".jsonl", ".old"}, list(folder.iterdir())
+        assert {path.suffix for path in folder.iterdir()} <= {".jsonl", ".old", ".lock"}, list(folder.iterdir())
 
 
 def _check_spectra(folder, weights):
@@ -264,7 +264,7 @@ def test_bin(tmp_path, run, zipped):
 def scanned(base, run):
     """The files of a sound scan, by ending."""
     assert run("scan", "--model", base, "--quiet")[0] == 0
-    return {path.name.partition(".")[2]: path.read_bytes() for path in Path("snr_results").iterdir()}
+    return {path.name.partition(".")[2]: path.read_bytes() for path in Path("snr_results").glob("base.*")}
 
 
 def _show(run, number, content):

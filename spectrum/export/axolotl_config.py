@@ -28,7 +28,8 @@ from spectrum.export.config_text import (
 from spectrum.results.scan import Scan
 from spectrum.selection import Selection
 
-HEADER = "# Spectrum: "
+# Beginnings of the lines of `spectrum.export.header`; comments of the user between them are not ours to remove.
+HEADER = ("# Spectrum: ", "# model: ", "# trainable: ", "# in the adapted ")
 _PLUGIN = "SpectrumPlugin"
 _FULL = ("unfrozen_parameters",)
 _LORA = (

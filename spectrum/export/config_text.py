@@ -129,17 +129,22 @@ def without_items(config: Config, entry: Entry, unwanted: Sequence[yaml.Node]) -
     ]
 
 
-def above(config: Config, entry: Entry, marker: str) -> int:
-    """Index of the comment line with this beginning that leads the comments right above an entry; else its start."""
-    start = at = entry.start
+def above(config: Config, entry: Entry, marks: tuple[str, ...]) -> int:
+    """Index of the comment that leads the lines right above an entry; its own start where there is none.
+
+    Args:
+        config: that holds it.
+        entry: below the comment.
+        marks: beginnings of the comment's lines, that of the first one first.
+    """
+    at = entry.start
     while at > 0:
         at = _line_start(config.text, at - 1)
-        line = config.text[at : config.text.find("\n", at)]
-        if line.startswith(marker):
+        if config.text.startswith(marks[0], at):
             return at
-        if not line.startswith("#"):
+        if not config.text.startswith(marks, at):
             break
-    return start
+    return entry.start
 
 
 def _entry(text: str, key: yaml.Node, value: yaml.Node, place: str) -> Entry:

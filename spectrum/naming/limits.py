@@ -12,23 +12,31 @@ from spectrum.errors import CheckpointError
 
 # What is counted out one by one while a config is parsed or a model is built. The most of any model of transformers
 # are 2048 experts (Switch-C); a checkpoint whose layers and experts lie apart has a tensor for each of them.
-_COUNTED = re.compile(r"layers$|n_layers?$|depths?$|experts$|heads?$|blocks$|stages$|num_block|codebooks?$")
+_COUNTED = re.compile(r"layers$|n_layers?$|depths?$|experts$|heads?$|blocks$|stages$|cycles$|num_block|codebooks?$")
 LARGEST_COUNT = 4_096
+# Other sizes, of which some models make lists (decoder_n_points, the head_dim of diffllama); vocabularies have under
+# 2^19. Not meant are what a trainer notes down, and lengths of a context, which are given in millions and cost nothing.
+LARGEST_SIZE = 2**22
+_SIZE = re.compile(r"size|dim|hidden|channel|points|levels|codes|num_|^n_|^d_|width|height")
+_NO_SIZE = re.compile(r"param|train|step|byte|seed|token|position|length|context|ctx|window|_id$|^max_")
+_LABELS = ("id2label", "label2id")
 # Modules and parameters: a layer of a dense model has 13 modules and 9 tensors, one whose experts are stacked in the
 # file and apart in the model of transformers 4 several for each expert.
-SMALLEST_BUDGET = 10_000
+SMALLEST_BUDGET = 4_000
 MODULES_A_TENSOR = 20
 
 
 def check_counts(config: Mapping[str, Any], tensors: int) -> None:
-    """See that no count in a config is beyond what the checkpoint's tensors can stand for.
+    """See that no count in a config is beyond what the checkpoint's tensors can stand for, and no size beyond reason.
 
     Raises:
         CheckpointError: one is, or the config is nested too deep.
     """
-    most = max(LARGEST_COUNT, tensors)
     for name, value in _numbers(config):
-        if _COUNTED.search(name) and not -most <= value <= most:
+        counted = _COUNTED.search(name)
+        most = max(LARGEST_COUNT, tensors) if counted else LARGEST_SIZE
+        meant = counted or (_SIZE.search(name) and not _NO_SIZE.search(name))
+        if meant and not -most <= value <= most:
             raise CheckpointError(
                 f"config.json has {_shown(value)} as {name!r}, and the checkpoint has {tensors} tensors: it does not "
                 "belong to these weights. Download it again, or take the names as they are with --names checkpoint."
@@ -73,7 +81,7 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int | float]]:
     while waiting:
         name, value = waiting.pop()
         if isinstance(value, Mapping):
-            waiting.extend((str(key), entry) for key, entry in value.items())
+            waiting.extend((str(key), entry) for key, entry in value.items() if key not in _LABELS)
         elif isinstance(value, list):
             waiting.extend((name, entry) for entry in value)
         elif isinstance(value, int | float) and not isinstance(value, bool):

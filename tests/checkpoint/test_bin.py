@@ -20,7 +20,7 @@ from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
 from safetensors.torch import save_file
 
 import spectrum
-from spectrum.checkpoint import Checkpoint, fingerprint, open_checkpoint
+from spectrum.checkpoint import Checkpoint, fingerprint, open_checkpoint, open_model
 from spectrum.checkpoint.files import find_files
 from spectrum.errors import CheckpointError
 
@@ -155,6 +155,17 @@ def test_safetensors_come_first(tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
     _look()
     assert found == ["c", "de", "b", "a"]
+
+
+@ZIP_AND_LEGACY
+def test_streamed_from_the_hub(tmp_path, hub, zipped):
+    """By byte range, like safetensors; downloaded it is the same."""
+    tensors = tiny_llama(layers=1)
+    hub.push("acme/bin", _sharded(tmp_path / "m", tensors, zipped=zipped))
+    for fetch in ("stream", "download"):
+        with open_model("acme/bin", fetch=fetch) as checkpoint:
+            assert set(checkpoint.tensors) == set(tensors)
+            assert all(torch.equal(checkpoint.read(name), tensor) for name, tensor in tensors.items())
 
 
 def test_fp8_beside_its_scale(tmp_path):
@@ -315,16 +326,27 @@ def _compressed(path):
 
 
 def _altered(old, new, *, zipped=True):
-    """Bytes of the pickle replaced by as many others."""
+    """Bytes of the pickle replaced by as many others, the checksum right again."""
 
     def make(path):
-        _save({"w": gaussian(6, 4, seed=1)}, path, zipped=zipped)
-        content = path.read_bytes()
-        assert old in content
+        saved = _save({"w": gaussian(6, 4, seed=1)}, path.with_suffix(".tmp"), zipped=zipped)
         assert len(old) == len(new)
-        path.write_bytes(content.replace(old, new))
+        if zipped:
+            with zipfile.ZipFile(saved) as archive:
+                content = archive.read(archive.namelist()[0])
+            _replace_pickle(saved, path, content.replace(old, new))
+        else:
+            content = saved.read_bytes()
+            path.write_bytes(content.replace(old, new))
+        assert old in content
 
     return make
+
+
+def _flipped(path):
+    """A bit of a tensor's name."""
+    content = _save({"weight": gaussian(6, 4, seed=1)}, path).read_bytes()
+    path.write_bytes(content.replace(b"weight", b"wdight"))
 
 
 def _of_pickle(content):
@@ -382,6 +404,7 @@ REFUSED = {
     "legacy cut": (_cut(zipped=False), "has 9000 bytes, which do not hold the 1 storages that its pickle tells of"),
     "empty": (lambda path: path.write_bytes(b""), "is not read: it is cut off or damaged"),
     "a directory of a terabyte": (_directory_of_a_terabyte, "is a zip archive that is cut off or damaged"),
+    "a name with a flipped bit": (_flipped, "has a pickle that does not fit its checksum: it was altered"),
     "more rows than stored": (_altered(b"K\x06K\x04\x86", b"K\x07K\x04\x86"), r"of shape \[7, 4\] in F32 in a storage"),
     "larger strides": (_altered(b"K\x04K\x01\x86", b"K\x05K\x01\x86"), "in a storage of 96 bytes, which is too small"),
     "overlapping rows": (_altered(b"K\x04K\x01\x86", b"K\x03K\x01\x86"), "with several entries in one place"),
@@ -389,6 +412,10 @@ REFUSED = {
     "another size, legacy": (
         _altered(b"cpuq\x06K\x18", b"cpuq\x06K\x17", zipped=False),
         "which do not hold the 1 storages",
+    ),
+    "another count, legacy": (
+        _altered(struct.pack("<Q", 24), struct.pack("<Q", 25), zipped=False),
+        "do not hold the 1",
     ),
     "another dtype": (_altered(b"FloatStorage", b"HalfStorage\n"), "is not read: it is cut off or damaged"),
     "deep nesting": (_of_pickle(b"\x80\x02)" + b"\x85" * 500_000 + b"."), "holds no state dict"),

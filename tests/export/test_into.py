@@ -231,6 +231,12 @@ def test_rows_and_zero_3(deepspeed, said):
     assert any("ZeRO-3 with a range of rows" in message for message in told) == said
 
 
+def test_a_comment_between_header_and_list_stays():
+    """It is not ours; the old header, cut off from its list, stays with it."""
+    text = BASE + "# Spectrum: old\n# mine\nunfrozen_parameters:\n- ^a$\n"
+    assert _full(text).text == BASE + "# Spectrum: old\n# mine\n" + _block()
+
+
 def test_a_block_of_text_is_replaced():
     """lora_target_modules may be one expression over several lines; what follows stays."""
     text = BASE + "lora_target_modules: >-\n  a|\n  b\n# next\nz: 1\n"
