@@ -56,7 +56,6 @@ def _lead_constants(monkeypatch: pytest.MonkeyPatch, endpoint: str, home: Path) 
             "AGENT_HARNESSES_PATH": str(home / "agent_harnesses.json"),  # since 2.x
         },
         "utils._cache_manager": {"HF_HUB_CACHE": hub_home},  # imported by name
-        "utils.tqdm": {"HF_HUB_DISABLE_PROGRESS_BARS": True},  # the same
     }
     for name, changes in values.items():
         importlib.import_module(f"huggingface_hub.{name}")

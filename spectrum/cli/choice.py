@@ -24,6 +24,7 @@ from spectrum.selection import (
     Treatment,
     condition_numbers,
 )
+from spectrum.untrusted import shown
 
 _SCALES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -137,7 +138,7 @@ def weights(text: str) -> int:
     number = Fraction(found[1]) * _SCALES[found[2].upper()] if found else Fraction(0)
     if number < 1 or number.denominator > 1:
         raise typer.BadParameter(
-            f"'{text}' is no number of weights: give a whole number, or one such as 30k, 800M or 2.5B.",
+            f"{shown(text)} is no number of weights: give a whole number, or one such as 30k, 800M or 2.5B.",
             param_hint="--max-params",
         )
     return int(number)

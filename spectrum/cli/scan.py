@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import typer
 
-from spectrum.checkpoint import Checkpoint, Fetch, open_checkpoint, open_model, written_since
+from spectrum.checkpoint import Checkpoint, Fetch, open_checkpoint, open_model
 from spectrum.cli.app import app
 from spectrum.cli.choice import overlap_lines, read_choice, read_conditions
 from spectrum.cli.exporting import (
@@ -43,29 +43,21 @@ from spectrum.cli.options import (
     WholeLayers,
     known_device,
 )
-from spectrum.cli.output import hint, progress, show, warn
+from spectrum.cli.output import hint, show, warn
 from spectrum.cli.plan import plan_lines
-from spectrum.distributed import Team, team
-from spectrum.errors import CheckpointError, ScanFileError, one_line
+from spectrum.cli.published import PUBLISHED_URL, published_scan
+from spectrum.cli.scanning import Both, obtain, spectra_file
+from spectrum.distributed import team
+from spectrum.errors import one_line
 from spectrum.results import (
     Scan,
     Settings,
-    check_writable,
     file_stem,
-    read_scan,
-    read_spectra,
     replace_file,
-    rescore,
-    write_scan,
-    write_spectra,
 )
-from spectrum.results.build import Plan, plan_scan, run_scan, total_cost, with_device
-from spectrum.results.lock import locked
-from spectrum.results.partial import PartialScan
-from spectrum.results.reuse import adopt, narrow, why_not_reusable
-from spectrum.selection import Selection, overlap, select
-
-_Both: TypeAlias = tuple[Scan, Scan]  # as the file has it, and under the noise model asked for
+from spectrum.results.build import plan_scan, with_device
+from spectrum.results.reuse import narrow
+from spectrum.selection import Choice, Selection, overlap, select
 
 
 @app.command(epilog="Example: spectrum scan --model ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
@@ -89,6 +81,12 @@ def scan(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be read and computed, and stop there.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Take the scores that the authors of the paper published, scan nothing.")
+    ] = False,
+    published_url: Annotated[
+        str, typer.Option("--published-url", metavar="URL", help="Folder of their result files.")
+    ] = PUBLISHED_URL,
     top: Top = None,
     count: CountOption = None,
     min_snr: MinSnrOption = None,
@@ -175,6 +173,12 @@ def scan(
     )
     if demo == (model is not None):
         raise typer.BadParameter("give either --model MODEL or --demo.", param_hint="--model")
+    if published:
+        if model is None or dry_run:
+            raise typer.BadParameter("it takes --model owner/name, and no --dry-run.", param_hint="--published")
+        chosen = published_scan(model, published_url, out, modules=settings.modules, exclude=settings.exclude)
+        _choose((chosen, chosen), choice, out / file_stem(chosen.model.id), format, lora, into, quiet=quiet)
+        return
     with (
         team() as ranks,
         _open(model, revision=revision, token=token, fetch=fetch, quiet=quiet or not ranks.leads) as checkpoint,
@@ -185,19 +189,28 @@ def scan(
             hint(f"note: {note}", quiet=quiet and (plan.model.name_mapping == "exact" or not ranks.leads))
         stem = out / file_stem(checkpoint.id)
         if dry_run:
-            print("\n".join(plan_lines(checkpoint, with_device(plan, team=ranks)) if ranks.leads else []))
+            if ranks.leads:
+                print("\n".join(plan_lines(checkpoint, with_device(plan, team=ranks))))
             return
-        result = _obtain(checkpoint, plan, stem, ranks, rescan=rescan, quiet=quiet)
+        result = obtain(checkpoint, plan, stem, ranks, rescan=rescan, quiet=quiet)
     if result is None:  # the rank that leads writes and prints
         return
     stored, chosen = (narrow(each, [item.name for item in plan.scored]) for each in result)
-    conditions = read_conditions(chosen, choice, _spectra_file(stem))
-    selection = select(chosen, choice, conditions=conditions)
-    lines = overlap_lines(overlap(selection, choice, chosen, stored, conditions=conditions))
-    made = export(selection, chosen, format, lora)
-    _report(selection, chosen, made, default_path(stem, selection.tag, chosen, format), format, lines, quiet=quiet)
+    _choose((stored, chosen), choice, stem, format, lora, into, quiet=quiet)
+
+
+def _choose(
+    scans: Both, choice: Choice, stem: Path, target: Format, lora: Lora, into: Path | None, *, quiet: bool
+) -> None:
+    """Make the selection, write and print it."""
+    stored, scan = scans
+    conditions = read_conditions(scan, choice, spectra_file(stem))
+    selection = select(scan, choice, conditions=conditions)
+    lines = overlap_lines(overlap(selection, choice, scan, stored, conditions=conditions))
+    made = export(selection, scan, target, lora)
+    _report(selection, scan, made, default_path(stem, selection.tag, scan, target), target, lines, quiet=quiet)
     if into is not None:
-        put_into(into, selection, chosen, format, lora, quiet=quiet)
+        put_into(into, selection, scan, target, lora, quiet=quiet)
 
 
 def _open(model: str | None, *, revision: str | None, token: str | None, fetch: Fetch, quiet: bool) -> Checkpoint:
@@ -208,81 +221,6 @@ def _open(model: str | None, *, revision: str | None, token: str | None, fetch: 
     from spectrum.demo import demo_checkpoint  # noqa: PLC0415
 
     return open_checkpoint(demo_checkpoint())
-
-
-def _obtain(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, rescan: bool, quiet: bool) -> _Both | None:
-    """The stored scan where it fits, else a new one; None on the ranks that do not lead."""
-    if not ranks.leads:
-        if not ranks.gather(False)[0]:
-            run_scan(checkpoint, plan, team=ranks)
-        return None
-    check_writable(stem.parent, _spectra_file(stem).name)
-    with locked(stem.with_name(f".{stem.name}.lock"), on_wait=_waiting):
-        stored = None if rescan else _stored(checkpoint, stem, plan, quiet=quiet)
-        ranks.gather(stored is not None)
-        if stored is not None:
-            return stored
-        result = _scan(checkpoint, plan, stem, ranks, quiet=quiet)
-        return result, result
-
-
-def _waiting(holder: str) -> None:
-    hint(f"Another scan of this model writes to this folder ({holder}); waiting until it is done.")
-
-
-def _stored(checkpoint: Checkpoint, stem: Path, plan: Plan, *, quiet: bool) -> _Both | None:
-    """The scan stored under this name; None where it does not fit any more."""
-    path = _scan_file(stem)
-    if not path.exists():
-        return None
-    try:
-        stored = scored = read_scan(path)
-        reason = why_not_reusable(stored, plan)
-        if reason is None and written_since(checkpoint, path.stat().st_mtime_ns):
-            reason = "files of the checkpoint were written after it"
-        if reason is None and stored.model != plan.model:
-            stored = scored = adopt(stored, plan)
-            write_scan(stored, path)
-        if reason is None and stored.settings.noise_model != plan.settings.noise_model:
-            spectra = read_spectra(_spectra_file(stem), fingerprint=stored.model.fingerprint)
-            scored = rescore(stored, spectra, plan.settings.noise_model)  # the file keeps its noise model
-    except ScanFileError as error:
-        reason = f"it cannot be used ({error})"
-    if reason is None:
-        hint(f"Using the stored scan '{path}'; --rescan makes a new one.", quiet=quiet)
-        return stored, scored
-    warn(f"the stored scan '{path}' is replaced: {reason}.")
-    return None
-
-
-def _scan(checkpoint: Checkpoint, plan: Plan, stem: Path, ranks: Team, *, quiet: bool) -> Scan:
-    plan = with_device(plan, team=ranks)
-    together = f" on {ranks.size} ranks" if ranks.size > 1 else ""
-    what = f"{plan.matrix_count} matrices of {len(plan.scored)} parameters of '{plan.model.id}'"
-    hint(f"Scanning {what}{together}.", quiet=quiet)
-    if checkpoint.remote:  # it costs time that the user should know of
-        for line in plan_lines(checkpoint, plan)[1:]:
-            hint(line, quiet=quiet)
-    files = checkpoint.states()
-    with PartialScan(_partial_file(stem), plan.model, plan.settings, files=files) as partial:
-        if partial.set_aside:
-            warn(f"'{partial.path}' is of another scan (weights, files, names, settings); now '{partial.set_aside}'.")
-        if partial.done:
-            hint(f"Carrying on: {len(partial.done)} matrices were finished before.", quiet=quiet)
-        with progress(total_cost(plan), plan.matrix_count, quiet=quiet) as advance:
-            result, spectra = run_scan(checkpoint, plan, team=ranks, partial=partial, on_done=advance)
-        if checkpoint.states() != files:
-            raise CheckpointError(
-                f"Files of '{checkpoint.folder}' were written while they were scanned. "
-                "Run the command again when nothing writes to them."
-            )
-        assert plan.model.fingerprint is not None
-        # The scan file last: where it stands, its spectra stand beside it.
-        write_spectra(spectra, _spectra_file(stem), fingerprint=plan.model.fingerprint)
-        write_scan(result, _scan_file(stem))
-        partial.remove()
-    hint(f"Wrote '{_scan_file(stem)}' and '{_spectra_file(stem)}'.", quiet=quiet)
-    return result
 
 
 def _report(
@@ -307,15 +245,3 @@ def _report(
         for line in lines:
             print(one_line(line))
         print(f"selection: {path}")
-
-
-def _scan_file(stem: Path) -> Path:
-    return stem.with_name(f"{stem.name}.json")
-
-
-def _spectra_file(stem: Path) -> Path:
-    return stem.with_name(f"{stem.name}.spectra.safetensors")
-
-
-def _partial_file(stem: Path) -> Path:
-    return stem.with_name(f"{stem.name}.partial.jsonl")

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,7 +14,7 @@ def locked(path: Path, *, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Hold a lock file; wait while another process holds it.
 
     The operating system frees the lock of a process that has ended, however it ended, so a stale file locks nothing.
-    It stays where it is: removing it would let two waiting processes hold it at once.
+    The holder removes the file before it lets go; who gets the lock of a removed file tries again.
 
     Args:
         path: of the lock file; its folder exists.
@@ -26,10 +26,15 @@ def locked(path: Path, *, on_wait: Callable[[str], None]) -> Iterator[None]:
     except Timeout:
         on_wait(_holder(path))
         lock.acquire()
+    while not path.exists():
+        lock.release()
+        lock.acquire()
     try:
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
+        with suppress(OSError):  # Windows removes no open file; an empty one stays
+            path.unlink(missing_ok=True)
         lock.release()
 
 

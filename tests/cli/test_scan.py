@@ -402,7 +402,7 @@ def test_nothing_to_score(tmp_path, run):
         (["--noise-model", "gauss"], 2, "Invalid value for '--noise-model'"),
         (["--device", "cuda:9"], 1, "This machine has no device 'cuda:9' that torch can use"),
         (["--device", "quantum"], 2, "'quantum' is no device"),
-        (["--demo"], 2, "give either --model PATH or --demo"),
+        (["--demo"], 2, "give either --model MODEL or --demo"),
         (["--frobnicate"], 2, "No such option: --frobnicate"),
         (["--out", "taken/out"], 1, "The output folder 'taken/out' cannot be written to"),
     ],
@@ -422,7 +422,7 @@ def test_no_model(run):
     code, _, err = run("scan")
     assert (code, err) == (
         2,
-        "spectrum: Invalid value for --model: give either --model PATH or --demo. Try 'spectrum scan --help'.\n",
+        "spectrum: Invalid value for --model: give either --model MODEL or --demo. Try 'spectrum scan --help'.\n",
     )
 
 

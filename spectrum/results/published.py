@@ -1,0 +1,56 @@
+"""Result files that the authors of the paper published, fetched by the name of a model."""
+
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import quote
+
+from spectrum.errors import SpectrumError, one_line
+from spectrum.results.legacy import import_scan
+from spectrum.results.scan import Scan
+
+MAX_BYTES = 64 * 2**20  # the largest, of 1,624 experts and layers, has 0.2 MB
+TIMEOUT = 30.0  # seconds without a byte
+
+
+def fetch_published(model: str, base_url: str) -> Scan:
+    """The published scores of a model; the address is recorded as their origin.
+
+    Args:
+        model: 'owner/name'.
+        base_url: folder of the result files, http or https.
+
+    Raises:
+        SpectrumError: no file of this model, no connection, or more bytes than a result file has.
+        ScanFileError: it is no result file.
+    """
+    name = f"snr_results_{model.replace('/', '-').replace('_', '-')}.json"
+    url = f"{base_url.rstrip('/')}/{quote(name)}"
+    if not url.startswith(("https://", "http://")):
+        raise SpectrumError(f"'{base_url}' is no address of the web: give one that begins with https://.")
+    content = _fetch(url, model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(content)
+        scan = import_scan(path, model_id=model)
+    return replace(scan, settings=replace(scan.settings, origin=url))
+
+
+def _fetch(url: str, model: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310  checked above
+            content: bytes = response.read(MAX_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        error.close()
+        reason = "There is no such file" if error.code == 404 else f"The server answered {error.code}"
+        raise SpectrumError(
+            f"No published scores of '{model}' at '{url}': {reason}. Scan the model instead."
+        ) from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise SpectrumError(f"'{url}' cannot be read: {one_line(str(error))}.") from error
+    if len(content) > MAX_BYTES:
+        raise SpectrumError(f"'{url}' has more than {MAX_BYTES} bytes, which no result file has.")
+    return content

@@ -1,0 +1,84 @@
+"""`spectrum scan --published`: the authors' result files as a source, from a server on loopback."""
+
+import functools
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+LAYERS = 4
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Address of a folder that is served, and the folder."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    plain = {
+        f"model.layers.{layer}.mlp.{module}": {"snr": layer + offset, "type": f"mlp.{module}"}
+        for layer in range(LAYERS)
+        for offset, module in enumerate(("down_proj", "up_proj"))
+    }
+    (folder / "snr_results_acme-tiny-v1.json").write_text(json.dumps(plain))
+    (folder / "snr_results_acme-empty.json").write_text("")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            """Say nothing on stderr."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_published_scores_are_a_scan_of_their_own(site, run):
+    """Slash and underscore become dashes in the file's name; the origin is stated; select works from it."""
+    words = ["scan", "--model", "acme/tiny_v1", "--published", "--published-url", site]
+    code, out, err = run(*words)
+    origin = f"{site}/snr_results_acme-tiny-v1.json"
+    assert code == 0
+    assert err.splitlines()[0] == f"Imported '{origin}' to 'snr_results/acme--tiny_v1.json'."
+    assert err.splitlines()[1].startswith("warning: published scores tell neither the revision of the model nor shapes")
+    assert out.splitlines()[-1] == "selection: snr_results/acme--tiny_v1.top25.yaml"
+    lines = Path("snr_results/acme--tiny_v1.top25.yaml").read_text().splitlines()
+    assert [line for line in lines if "layers" in line] == [
+        "- ^model.layers.3.mlp.down_proj.weight$",
+        "- ^model.layers.3.mlp.up_proj.weight$",
+    ]
+    assert json.loads(Path("snr_results/acme--tiny_v1.json").read_text())["scan"]["origin"] == origin
+    assert run(*words, "--modules", "mlp.up_proj", "-q")[1] == "snr_results/acme--tiny_v1.top25.yaml\n"
+    assert run("select", "snr_results/acme--tiny_v1.json", "--top", "50")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "message"),
+    [
+        ("acme/none", "", "No published scores of 'acme/none' at"),
+        ("acme/empty", "", "is empty"),
+        ("acme/tiny", "file:///etc", "'file:///etc' is no address of the web: give one that begins with https://."),
+        ("acme/tiny", "http://127.0.0.1:9", "cannot be read: <urlopen error [Errno 111] Connection refused>."),
+    ],
+)
+def test_no_published_scores_are_one_line(site, run, model, url, message):
+    """Nothing is written either."""
+    code, out, err = run("scan", "--model", model, "--published", "--published-url", url or site)
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert message in err
+    assert not Path("snr_results").exists()
+
+
+def test_a_scan_made_here_is_not_replaced(site, run, llama):
+    """The same name, but a real scan: refused. With --demo or --dry-run: wrong usage."""
+    run("scan", "--model", llama)
+    before = Path("snr_results/tiny-llama.json").read_bytes()
+    code, _, err = run("scan", "--model", "tiny-llama", "--published", "--published-url", site)
+    assert code == 1
+    assert "'snr_results/tiny-llama.json' is a scan that was made here; choose another folder with --out." in err
+    assert Path("snr_results/tiny-llama.json").read_bytes() == before
+    assert run("scan", "--demo", "--published")[0] == 2
+    assert run("scan", "--model", "a/b", "--published", "--dry-run")[0] == 2
