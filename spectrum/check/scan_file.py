@@ -15,6 +15,7 @@ from spectrum.results import Scan, import_scan, read_spectra, rescore, scan_from
 from spectrum.results.reader import load_json
 from spectrum.results.scan import ParameterScore, Unscored
 from spectrum.results.writer import FORMAT, VERSION
+from spectrum.untrusted import TwiceError
 
 RESCAN = "Scan the model again, or get the file again."
 # Across devices and thread counts scores agree to 1e-6 (DESIGN), and the spectra are those they were computed from.
@@ -43,7 +44,8 @@ def read_scan_file(path: Path) -> ScanFile:
         text = path.read_text(encoding="utf-8")
     except ScanFileError as error:
         line = getattr(error.__cause__, "lineno", None)
-        return _file(path, None, [of_error("SPC101", error, line=line)])
+        code = "SPC102" if isinstance(error.__cause__, TwiceError) else "SPC101"
+        return _file(path, None, [of_error(code, error, line=line)])
     findings = list(_strictness(text))
     if isinstance(value, dict) and value.get("format") == FORMAT:
         return _native(path, value, text, findings)
