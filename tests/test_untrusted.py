@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
+from safetensors.torch import save_file
 
 import spectrum
 from spectrum import scan, singular
@@ -87,6 +88,17 @@ def _linked_secret(folder):
     (folder / "model.safetensors").symlink_to(folder / "secret.txt")
 
 
+def _linked_away(name):
+    def make(folder):
+        save_file({"w": torch.zeros(2, 2)}, folder.parent / "away.safetensors")
+        (folder.parent / "config.json").write_text("{}")
+        save_file({"w": torch.zeros(2, 2)}, folder / "model.safetensors")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(Path("..", "away.safetensors" if name.endswith("safetensors") else name))
+
+    return make
+
+
 DAMAGED = "without a sound dtype, shape and data_offsets"
 NOT_THESE = "it does not belong to these weights"
 OUTSIDE = "which is no file inside the folder"
@@ -150,6 +162,8 @@ HOSTILE = {
     "a device as shard": (_shard_is(lambda path: path.symlink_to("/dev/zero")), "which does not exist"),
     "a folder as shard": (_shard_is(Path.mkdir), "which does not exist"),
     "a link to itself": (_shard_is(lambda path: path.symlink_to(path)), "does not exist|cannot be read"),
+    "a link out of the folder": (_linked_away("model.safetensors"), "outside of the folder and of the Hub's cache"),
+    "a config out of the folder": (_linked_away("config.json"), "outside of the folder and of the Hub's cache"),
     "a link to a secret": (_linked_secret, "is not valid JSON"),
 }
 

@@ -73,10 +73,29 @@ def _folder(path: Path) -> CheckpointFiles:
         if (path / index).is_file():
             weight_map = _read_index(path / index)
             shards = tuple(sorted(set(weight_map.values())))
+            _check_links(path, (index, "config.json", *shards))
             return CheckpointFiles(identity, revision, path, shards, weight_map, config)
         if (path / single).is_file():
+            _check_links(path, (single, "config.json"))
             return CheckpointFiles(identity, revision, path, (single,), None, config)
     raise CheckpointError(why_nothing(path, [entry.name for entry in path.iterdir()]))
+
+
+def _check_links(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files that lead out of the folder, but for those of a snapshot, which lead into the Hub's cache.
+
+    A folder that was fetched from somewhere could else have any file of this machine read as its own.
+    """
+    home = folder.resolve()
+    cached = home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--")
+    allowed = home.parents[2] if cached else home
+    for name in names:
+        target = (folder / name).resolve()
+        if not target.is_relative_to(allowed):
+            raise CheckpointError(
+                f"'{folder / name}' is a link to '{target}', which is outside of the folder and of the Hub's cache. "
+                "Put the file itself there, or give the folder that holds it."
+            )
 
 
 def _single_file(path: Path) -> CheckpointFiles:

@@ -210,10 +210,11 @@ def _blob(path: Path) -> str | None:
     """
     if not path.is_symlink():
         return None
-    blob = path.resolve()
-    if not _BLOB.fullmatch(blob.name) or blob.stat().st_mtime_ns > path.lstat().st_mtime_ns:
+    # The first link only: huggingface_hub 2 may link the blob on, to a store that all models share, under another hash.
+    name = path.readlink().name
+    if not _BLOB.fullmatch(name) or path.stat().st_mtime_ns > path.lstat().st_mtime_ns:
         return None
-    return blob.name
+    return name
 
 
 def _empty(shape: tuple[int, ...], dtype: "torch.dtype") -> "torch.Tensor":

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import torch
 from conftest import gaussian, write_checkpoint
@@ -86,3 +87,15 @@ def test_hub_cache_written_through_its_link(hub_snapshot):
     after = _fingerprint(hub_snapshot)
     assert after.content.startswith("samples:")
     assert after.content != before.content
+
+
+def test_a_blob_in_the_store_that_models_share(hub_snapshot, tmp_path):
+    """huggingface_hub 2 may link a blob on to a store of all models: readable, and known by its own hash as before."""
+    before = _fingerprint(hub_snapshot)
+    blob = (hub_snapshot / "model.safetensors").resolve()
+    shared = tmp_path / "hub" / "blobs" / "ab" / ("ab" * 32)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(Path("..", "..", "blobs", "ab", shared.name))
+    assert _fingerprint(hub_snapshot) == before
+    assert before.content.startswith("hub:")
