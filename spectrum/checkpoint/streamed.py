@@ -80,14 +80,14 @@ def find_remote_files(identity: str, revision: str, ranges: Ranges) -> Checkpoin
     """
     folder, names = Path(identity), ranges.files
     config = _json(ranges, folder, "config.json", MAX_CONFIG_BYTES) if "config.json" in names else None
-    for listed, single in PREFERENCE:
+    for single, listed in PREFERENCE:
+        if single in names:
+            return CheckpointFiles(identity, revision, folder, (single,), None, config)
         if listed in names:
             index = _json(ranges, folder, listed, MAX_INDEX_BYTES)
             weight_map = read_weight_map(index, folder / listed, exists=lambda shard: shard in names)
             shards = tuple(sorted(set(weight_map.values())))
             return CheckpointFiles(identity, revision, folder, shards, weight_map, config)
-        if single in names:
-            return CheckpointFiles(identity, revision, folder, (single,), None, config)
     raise CheckpointError(why_nothing(folder, sorted(names)))
 
 
