@@ -34,7 +34,12 @@ class StreamedCheckpoint(Checkpoint):
         """Read the headers of all shards."""
         self._ranges = ranges
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            self._heads = dict(zip(files.shards, pool.map(self._head, files.shards), strict=True))
+            heads = pool.map(self._head, files.shards)
+            try:
+                self._heads = dict(zip(files.shards, heads, strict=True))
+            except BaseException:
+                ranges.close()  # or the pool's threads, which are waited for, would wait for a server that hangs
+                raise
         super().__init__(files)
         self._heads = {}
 
