@@ -17,7 +17,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 PICKLED_SINGLE = "pytorch_model.bin"
-PREFERENCE = ((INDEX, SINGLE), (PICKLED_INDEX, PICKLED_SINGLE))  # index or one file, as transformers looks for them
+PREFERENCE = ((SINGLE, INDEX), (PICKLED_SINGLE, PICKLED_INDEX))  # in the order in which transformers looks for them
 INDEXES = (INDEX, PICKLED_INDEX)
 PICKLED = (".bin", ".pt", ".pth")  # endings of what torch.save wrote
 MAX_CONFIG_BYTES = 16 * 2**20  # the longest seen, with two label maps of 21,000 classes, has 2 MB
@@ -49,7 +49,7 @@ class CheckpointFiles:
 def find_files(path: Path) -> CheckpointFiles:
     """Files of the checkpoint at a path: a folder, a Hub cache snapshot or one .safetensors or .bin file.
 
-    In a folder safetensors come first, as in transformers: an index of them, one file, then the same in .bin.
+    In a folder safetensors come first, as in transformers: one file, an index of several, then the same in .bin.
 
     Raises:
         CheckpointError: nothing there, nothing readable there, or an index that contradicts the folder.
@@ -69,15 +69,15 @@ def find_files(path: Path) -> CheckpointFiles:
 def _folder(path: Path) -> CheckpointFiles:
     identity, revision = _identity(path)
     config = _read_json_object(path / "config.json", MAX_CONFIG_BYTES) if (path / "config.json").is_file() else None
-    for index, single in PREFERENCE:
+    for single, index in PREFERENCE:
+        if (path / single).is_file():
+            _check_links(path, (single, "config.json"))
+            return CheckpointFiles(identity, revision, path, (single,), None, config)
         if (path / index).is_file():
             weight_map = _read_index(path / index)
             shards = tuple(sorted(set(weight_map.values())))
             _check_links(path, (index, "config.json", *shards))
             return CheckpointFiles(identity, revision, path, shards, weight_map, config)
-        if (path / single).is_file():
-            _check_links(path, (single, "config.json"))
-            return CheckpointFiles(identity, revision, path, (single,), None, config)
     raise CheckpointError(why_nothing(path, [entry.name for entry in path.iterdir()]))
 
 

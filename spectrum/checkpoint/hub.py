@@ -18,11 +18,13 @@ from spectrum.checkpoint.opening import folded, open_checkpoint
 from spectrum.checkpoint.ranges import Failed, Patience, Ranges, RemoteFile, busy, http_error, refused
 from spectrum.checkpoint.streamed import StreamedCheckpoint, find_remote_files
 from spectrum.errors import CheckpointError, one_line
+from spectrum.untrusted import shown
 
 Fetch = Literal["auto", "stream", "download"]
 Notify = Callable[[str], None]
 
 _HUB_ID = re.compile(r"(?P<id>\w[\w.\-]*(/\w[\w.\-]*)?)(@(?P<revision>[^@\s]+))?")
+_TOKEN = re.compile(r"[!-~]+")
 _WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 _LIBRARY = "spectrum-snr"
 _CONTACT_FAILURES = 4  # at the first contact: seven seconds, for a laptop without a network need not wait for minutes
@@ -61,6 +63,7 @@ def open_model(
     if at and revision and at != revision:
         raise CheckpointError(f"'{model}' and the revision '{revision}' contradict each other. Give one of them.")
     wanted = at or revision
+    _check_names(identity, wanted)
     offline = _offline()
     if fetch == "auto" or offline:
         cached = _cached(identity, wanted)
@@ -71,6 +74,7 @@ def open_model(
             f"'{model}' is no folder here, the Hub's cache has no complete snapshot of it, and HF_HUB_OFFLINE is set. "
             "Unset it, or download the model first."
         )
+    _check_token(token)
     commit, entries = _commit(identity, wanted, token, notify)
     ranges = _ranges(identity, commit, entries, token, notify)
     if fetch != "download":
@@ -78,6 +82,33 @@ def open_model(
     with closing(ranges):
         files = find_remote_files(identity, commit, ranges)
     return open_checkpoint(_download(identity, wanted, ["config.json", *INDEXES, *files.shards], token))
+
+
+def _check_names(identity: str, revision: str | None) -> None:
+    """Raise CheckpointError for what can be no name, before the Hub is asked for it."""
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    if revision is not None and not (revision and revision.isprintable()):
+        raise CheckpointError(f"{shown(revision)} is no revision. Give a branch, a tag or a commit.")
+    try:
+        validate_repo_id(identity)
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"'{identity}' is no folder here, and no name of a model: {one_line(str(error))}"
+        ) from error
+
+
+def _check_token(token: str | None) -> None:
+    """Raise CheckpointError for a token that no header can hold: the HTTP client's own error would print it."""
+    from huggingface_hub import get_token  # noqa: PLC0415
+
+    used = get_token() if token is None else token
+    if used is not None and not _TOKEN.fullmatch(used):
+        raise CheckpointError(
+            "The token is empty, or has blanks or other characters in it that no token has. Copy it again, or leave "
+            "--token away and log in once with 'hf auth login'."
+        )
 
 
 def _offline() -> bool:
@@ -89,14 +120,8 @@ def _offline() -> bool:
 def _cached(identity: str, revision: str | None) -> Path | None:
     """Folder of a snapshot in the cache that has all weights and the config.json; None where there is none."""
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
-    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
 
-    try:
-        config = try_to_load_from_cache(identity, "config.json", revision=revision)
-    except HFValidationError as error:
-        raise CheckpointError(
-            f"'{identity}' is no folder here, and no name of a model: {one_line(str(error))}"
-        ) from error
+    config = try_to_load_from_cache(identity, "config.json", revision=revision)
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
@@ -125,6 +150,11 @@ def _commit(identity: str, revision: str | None, token: str | None, notify: Noti
                 raise refused(error.response, place) from error
         except http_error() as error:
             failure = Failed(f"'{constants.ENDPOINT}' cannot be reached ({one_line(str(error))})")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"'{constants.ENDPOINT}' does not answer as the Hub does when asked for '{place}'. "
+                "Check HF_ENDPOINT, and whether the network wants a login of its own."
+            ) from error
         patience.after(failure)
 
 
@@ -167,7 +197,7 @@ def _download(identity: str, revision: str | None, names: Sequence[str], token: 
             library_name=_LIBRARY,
             library_version=__version__,
         )
-    except (http_error(), FileNotFoundError) as error:  # the latter where the connection is lost in between
+    except (http_error(), OSError) as error:  # the latter where the connection is lost, or a file has another size
         raise CheckpointError(
             f"'{identity}' was not downloaded: {one_line(str(error))}. Run the command again; it carries on."
         ) from error

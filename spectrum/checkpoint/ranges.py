@@ -5,14 +5,16 @@ what versions 1 and 2 share is used. Its `http_stream_backoff` is not: it retrie
 here a connection may be reset after gigabytes, and what has arrived is kept.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from spectrum.checkpoint.workers import Workers
 from spectrum.errors import CheckpointError, one_line
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds; doubled each time
 LONGEST_RETRY_AFTER = 900.0  # seconds; a server that asks for more is not waited for
 PROGRESS_BYTES = 2**20  # a try that brought as much does not count as a failure
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _STALE = (401, 403, 404, 410)  # what a signed address answers when its time is over
 
@@ -78,6 +81,8 @@ class Patience:
         Raises:
             CheckpointError: too many in a row, too long a wait asked for, or closed meanwhile.
         """
+        if self._closed.is_set():
+            raise self._abandoned()
         self._failures = 1 if progress else self._failures + 1
         seconds = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._failures - 1)) if failure.wait is None else failure.wait
         if self._failures >= self._most or seconds > LONGEST_RETRY_AFTER:
@@ -88,7 +93,10 @@ class Patience:
             )
         self._notify(f"{failure}; trying again in {seconds:.0f} s.")
         if self._closed.wait(seconds):
-            raise CheckpointError(f"'{self._place}' was closed while it was read.")
+            raise self._abandoned()
+
+    def _abandoned(self) -> CheckpointError:
+        return CheckpointError(f"'{self._place}' was closed while it was read.")
 
 
 class Ranges:
@@ -113,7 +121,7 @@ class Ranges:
         self._notify = notify
         self._closed = Event()
         self._locations: dict[str, str] = {}  # where the Hub last redirected to: half as many requests to it
-        self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="spectrum-fetch")
+        self._workers = Workers(CONNECTIONS, "spectrum-fetch")
 
     def read(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a buffer from a file; may be called from several threads.
@@ -125,7 +133,9 @@ class Ranges:
         if offset + len(buffer) > size:
             raise CheckpointError(f"'{self.files[name].url}' has {size} bytes, not {offset + len(buffer)}.")
         starts = range(0, len(buffer), PART_BYTES)
-        parts = [self._pool.submit(self._part, name, offset + at, buffer[at : at + PART_BYTES]) for at in starts]
+        parts = [
+            self._workers.submit(partial(self._part, name, offset + at, buffer[at : at + PART_BYTES])) for at in starts
+        ]
         try:
             for part in parts:
                 part.result()
@@ -147,9 +157,9 @@ class Ranges:
         return bytes(content)
 
     def close(self) -> None:
-        """End what is under way; waits are cut short."""
+        """End what is under way, at once for who waits for it; waits between tries are cut short."""
         self._closed.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
     def _part(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a part; a try that breaks off is taken up where it ended."""
@@ -234,11 +244,14 @@ def refused(response: Any, place: str) -> CheckpointError:
         place: what was asked for.
     """
     status, code = response.status_code, response.headers.get("X-Error-Code")
-    reason = _REASONS.get(code) or _REASONS.get(status) or "Check the name, and HF_ENDPOINT where it is set."
+    # No token is sent to where the Hub redirects, so none is at fault there.
+    by_status = _REDIRECTED if response.history else _REASONS.get(status)
+    reason = _REASONS.get(code) or by_status or "Check the name, and HF_ENDPOINT where it is set."
     return CheckpointError(f"'{place}' cannot be had: {_host(response)} answered {status}. {reason}")
 
 
 _LOGIN = "pass --token, or log in once with 'hf auth login'"
+_REDIRECTED = "The Hub has just redirected there: look for a proxy or firewall between, or try again later."
 _REASONS: dict[str | int | None, str] = {
     "GatedRepo": f"Its owner wants conditions accepted: do so on the model's page, then {_LOGIN}.",
     "RepoNotFound": f"There is no such model, or it is private. Check the name; for a private one {_LOGIN}.",
@@ -254,15 +267,26 @@ def _host(response: Any) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, as a number or until a date (RFC 9110, section 10.2.3); None where nothing sensible is said."""
+    """Seconds to wait, as a number or until a date (RFC 9110, section 10.2.3); None where nothing sensible is said.
+
+    No time at all, or a date that has passed (on a clock that is fast), would spend all tries in a moment.
+    """
     text = headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text)
     try:
-        seconds = (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds()
+        seconds = float(text) if _NUMBER.fullmatch(text) else _until(text)
     except (TypeError, ValueError):
         return None
-    return max(0.0, seconds)
+    return seconds if seconds > 0 else None
+
+
+def _until(date: str) -> float:
+    """Seconds until a date of HTTP, always in GMT.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    moment = parsedate_to_datetime(date)
+    return (moment.replace(tzinfo=moment.tzinfo or timezone.utc) - datetime.now(timezone.utc)).total_seconds()
 
 
 def http_error() -> type[Exception]:

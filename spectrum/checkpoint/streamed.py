@@ -34,7 +34,12 @@ class StreamedCheckpoint(Checkpoint):
         """Read the headers of all shards."""
         self._ranges = ranges
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            self._heads = dict(zip(files.shards, pool.map(self._head, files.shards), strict=True))
+            heads = pool.map(self._head, files.shards)
+            try:
+                self._heads = dict(zip(files.shards, heads, strict=True))
+            except BaseException:
+                ranges.close()  # or the pool's threads, which are waited for, would wait for a server that hangs
+                raise
         super().__init__(files)
         self._heads = {}
 
@@ -80,14 +85,14 @@ def find_remote_files(identity: str, revision: str, ranges: Ranges) -> Checkpoin
     """
     folder, names = Path(identity), ranges.files
     config = _json(ranges, folder, "config.json", MAX_CONFIG_BYTES) if "config.json" in names else None
-    for listed, single in PREFERENCE:
+    for single, listed in PREFERENCE:
+        if single in names:
+            return CheckpointFiles(identity, revision, folder, (single,), None, config)
         if listed in names:
             index = _json(ranges, folder, listed, MAX_INDEX_BYTES)
             weight_map = read_weight_map(index, folder / listed, exists=lambda shard: shard in names)
             shards = tuple(sorted(set(weight_map.values())))
             return CheckpointFiles(identity, revision, folder, shards, weight_map, config)
-        if single in names:
-            return CheckpointFiles(identity, revision, folder, (single,), None, config)
     raise CheckpointError(why_nothing(folder, sorted(names)))
 
 

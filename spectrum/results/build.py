@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -142,10 +142,10 @@ def run_scan(
 
     plan = with_device(plan, team=team)
     _check_ranks(team, plan)
-    spectra = dict(partial.done) if partial else {}
-    redone = dict(partial.redone) if partial else {}
-    known = team.gather(frozenset(spectra))[0]
     tasks = scan.plan_tasks(checkpoint, plan.scored)
+    spectra = _taken_over(partial.done, tasks) if partial else {}
+    redone = {key: path for key, path in partial.redone.items() if key in spectra} if partial else {}
+    known = team.gather(frozenset(spectra))[0]
     before = [task.cost for task in tasks if _key(task) in known]
     on_done(sum(before), len(before))
     tasks = [task for task in tasks if _key(task) not in known]
@@ -198,6 +198,12 @@ def _check_ranks(team: Team, plan: Plan) -> None:
             f"The checkpoint, the versions or the options of rank {', '.join(map(str, others))} differ from those of "
             "rank 0. Give every rank the same copy of the model and the same packages."
         )
+
+
+def _taken_over(done: Mapping[str, Array], tasks: "Sequence[Task]") -> dict[str, Array]:
+    """The spectra that were finished before, where they have the length of their matrix's; another is done again."""
+    lengths = {_key(task): min(task.matrix.shape) for task in tasks}
+    return {key: values for key, values in done.items() if values.shape == (lengths.get(key),)}
 
 
 def _key(task: "Task") -> str:

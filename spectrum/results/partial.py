@@ -22,7 +22,7 @@ import numpy as np
 from spectrum.errors import SpectrumError
 from spectrum.results.scan import Model, Settings
 from spectrum.snr import Array
-from spectrum.untrusted import parse_json, read_file
+from spectrum.untrusted import is_name, parse_json, read_file
 
 FORMAT = "spectrum-partial"
 VERSION = 2
@@ -124,9 +124,13 @@ class PartialScan:
             if entry.pop("crc") != _checksum(entry):
                 return False
             values = np.frombuffer(base64.b64decode(entry["values"], validate=True), dtype="<f8").astype(np.float64)
-            self.done[str(entry["key"])] = values
+            if not (_descending(values) and is_name(entry.get("redone", ""))):
+                return False
+            key = str(entry["key"])
+            self.done[key] = values
+            self.redone.pop(key, None)  # a matrix that was done again: the last line counts
             if "redone" in entry:
-                self.redone[str(entry["key"])] = str(entry["redone"])
+                self.redone[key] = entry["redone"]
         except (ValueError, TypeError, KeyError, AttributeError):
             return False
         return True
@@ -145,6 +149,11 @@ class PartialScan:
 
 def _checksum(entry: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(entry, sort_keys=True).encode())
+
+
+def _descending(values: Array) -> bool:
+    """Whether numbers can be singular values."""
+    return bool(np.isfinite(values).all() and (values >= 0).all() and (np.diff(values) <= 0).all())
 
 
 def _identity(model: Model, settings: Settings) -> dict[str, Any]:

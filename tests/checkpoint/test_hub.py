@@ -191,6 +191,21 @@ def test_a_date_to_come_back_at_is_honoured(hub, commit, waits):
         open_model(REPO)
 
 
+@pytest.mark.parametrize("said", [0, "Thu, 01 Jan 1970 00:00:00 GMT", "soon", -1])
+def test_no_wait_asked_for_is_the_usual_wait(hub, commit, waits, said):
+    """A date that has passed, as on a clock that is fast, would spend all tries in a moment."""
+    hub.fault("*safetensors", server="cdn", times=2, status=429, retry_after=said)
+    with open_model(REPO):
+        assert sorted(waits) in ([1.0, 1.0], [1.0, 2.0])  # of two shards, or twice of one
+
+
+def test_a_refusal_behind_a_redirect_blames_no_token(hub, commit):
+    """None is sent there."""
+    hub.fault("*safetensors", server="cdn", status=403)
+    with pytest.raises(CheckpointError, match=r"answered 403. The Hub has just redirected there: look for a proxy"):
+        open_model(REPO)
+
+
 def test_a_break_is_taken_up_where_it_was(hub, monkeypatch, waits):
     """Of a tensor that broke off after three quarters only the last quarter is fetched again."""
     hub.push(REPO, write_checkpoint_of_one(monkeypatch))

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from conftest import gaussian, write_checkpoint
+from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 from spectrum.checkpoint import Checkpoint, open_checkpoint
@@ -78,14 +78,26 @@ def test_stray_files_are_not_read(tmp_path):
         assert list(checkpoint.tensors) == ["w"]
 
 
-def test_index_wins_over_a_single_file(tmp_path):
-    """Where both stand, the index says what belongs to the model."""
-    folder = write_checkpoint(
-        tmp_path / "m", {"a.safetensors": {"w": torch.zeros(2, 2)}, "b.safetensors": {"v": torch.zeros(2, 2)}}
-    )
-    save_file({"old": torch.zeros(2)}, folder / "model.safetensors")
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_single_file_and_an_index_are_told_apart_as_transformers_does(tmp_path, safe):
+    """Where a folder holds the model twice, what is scored is what is trained; .bin comes last."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = write_checkpoint(tmp_path / "m", {"_": tiny_llama(layers=1, seed=1)}, config=llama_config(1))
+    sharded = {f"{part}.safetensors": {} for part in "ab"}
+    for number, (name, tensor) in enumerate(tiny_llama(layers=1, seed=2).items()):
+        sharded[f"{'ab'[number % 2]}.safetensors"][name] = tensor
+    write_checkpoint(folder, sharded, config=llama_config(1))
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}} | json.loads(index.read_text())))  # transformers asks for it
+    if not safe:
+        (folder / "model.safetensors").unlink()
+    torch.save(tiny_llama(layers=1, seed=3), folder / "pytorch_model.bin")
+    name = "model.layers.0.mlp.up_proj.weight"
+    loaded = LlamaForCausalLM.from_pretrained(folder, config=LlamaConfig.from_pretrained(folder), dtype="auto")
     with open_checkpoint(folder) as checkpoint:
-        assert sorted(checkpoint.tensors) == ["v", "w"]
+        assert torch.equal(checkpoint.read(name), loaded.get_parameter(name))
+        assert torch.equal(checkpoint.read(name), tiny_llama(layers=1, seed=1 if safe else 2)[name])
 
 
 def test_one_file_by_name(tmp_path):

@@ -1,8 +1,10 @@
 """`spectrum scan` of models on the Hub, as its user runs it."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -81,11 +83,69 @@ def test_wrong_models_are_one_line(hub, run):
     code, out, err = run("scan", "--model", "acme/none")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert err.startswith("spectrum: 'acme/none' cannot be had: ")
+    for words in (["acme--x/y"], ["acme/y..z", "--fetch", "stream"], ["\u00fc/y", "--fetch", "download"]):
+        code, _, err = run("scan", "--model", *words)
+        assert (code, len(err.splitlines())) == (1, 1)
+        assert f"'{words[0]}' is no folder here, and no name of a model: " in err
+    for revision in ("", "a\nb"):
+        err = run("scan", "--model", REPO, "--revision", revision)[2]
+        assert err == f"spectrum: {revision!r} is no revision. Give a branch, a tag or a commit.\n"
     assert run("scan", "--model", "a b c")[2] == (
         "spectrum: 'a b c' does not exist. Give a folder with a checkpoint, or one .safetensors file.\n"
     )
     code, _, err = run("scan", "--model", REPO, "--demo")
     assert (code, err.split(".")[0]) == (2, "spectrum: Invalid value for --model: give either --model MODEL or --demo")
+
+
+@pytest.mark.parametrize(
+    ("path", "effects"),
+    [
+        ("*config.json", {"hang": True}),
+        ("*safetensors", {"hang": True, "server": "cdn"}),
+        ("*safetensors", {"status": 429, "retry_after": 600, "server": "cdn"}),
+    ],
+)
+def test_ctrl_c_ends_a_scan_whatever_the_hub_does(hub, commit, tmp_path, path, effects):
+    """While config or headers do not come, and in a wait: exit code 130 and the line, long before a timeout."""
+    hub.fault(path, **effects)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spectrum", "scan", "--model", REPO],
+        env=hub.environment(tmp_path / "hf-home"),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    wanted = path.strip("*")
+    while not any(wanted in request.path for request in hub.requests if "api" not in request.path):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - start < 10
+    assert process.returncode == 130
+    assert [line for line in err.splitlines() if not line.startswith("note: ")] == [
+        "spectrum: interrupted. A scan carries on where it stopped when the same command is run again."
+    ]
+
+
+@pytest.mark.parametrize("token", ["", "hf_secret\n", "hf_se cret", "hf_secret\u00fc"])
+def test_a_token_that_no_header_can_hold_is_not_printed(hub, commit, run, token):
+    """The HTTP client would quote the header; it is refused before, in one line."""
+    code, out, err = run("scan", "--model", REPO, "--token", token)
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert err.startswith("spectrum: The token is empty, or has blanks or other characters in it")
+    assert "hf_se" not in err
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("path", ["/api/models/acme/tiny", "*/tree/*"])
+def test_who_answers_in_place_of_the_hub_is_named(hub, commit, run, path):
+    """A network that wants a login answers everything with a page of its own."""
+    hub.fault(path, status=200)
+    code, out, err = run("scan", "--model", REPO)
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert err.startswith(f"spectrum: '{hub.endpoint}' does not answer as the Hub does when asked for 'acme/tiny'.")
 
 
 def test_a_large_streamed_scan_keeps_disk_and_memory_small(hub, tmp_path):

@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from spectrum.checkpoint import open_checkpoint
 from spectrum.errors import SpectrumError
+from spectrum.results import Settings
+from spectrum.results.build import plan_scan, run_scan, with_device
 from spectrum.results.partial import PartialScan
 
 _VALUES = np.array([3.0, 1 / 3, 1e-300, 0.0])
@@ -63,6 +66,33 @@ def test_a_damaged_line_ends_what_is_taken_over(scan, path, line):
     path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes().splitlines()[1] + b"\n")
     with PartialScan(path, scan.model, scan.settings) as partial:
         assert list(partial.done) == ["a"]
+
+
+@pytest.mark.parametrize("values", [[np.nan, 1], [np.inf, 1], [1, -1], [1, 2]])
+def test_what_is_no_spectrum_is_not_taken_over(scan, path, values):
+    """Whoever wrote it, its checksum right: singular values are finite, non-negative and descending."""
+    with PartialScan(path, scan.model, scan.settings) as partial:
+        partial.append("a", np.array(values, dtype=np.float64), redone=None)
+    with PartialScan(path, scan.model, scan.settings) as partial:
+        assert partial.done == {}
+
+
+def test_a_spectrum_of_another_length_is_done_again(llama, path):
+    """A matrix has as many singular values as its smaller side; the result is that of an unbroken scan."""
+    with open_checkpoint(llama) as checkpoint:
+        plan = with_device(plan_scan(checkpoint, Settings(modules=("mlp.up_proj",))))
+        name = plan.scored[0].name
+        with PartialScan(path, plan.model, plan.settings) as partial:
+            partial.append(name, _VALUES, redone="svd-float64")
+            partial.append("no matrix of it", _VALUES, redone=None)
+        for _ in range(2):
+            with PartialScan(path, plan.model, plan.settings) as partial:
+                result, spectra = run_scan(checkpoint, plan, partial=partial)
+            expected, unbroken = run_scan(checkpoint, plan)
+            assert result == expected
+            assert {key: values.tolist() for key, values in spectra.items()} == {
+                key: values.tolist() for key, values in unbroken.items()
+            }
 
 
 def test_another_scan_is_set_aside(scan, path):
