@@ -26,7 +26,7 @@ def describe(choice: Choice, noise_model: NoiseModel, *, percent: float | None =
         "last": "the last layers",
     }
     amount = _amount(choice, by, percent)
-    return amount if choice.strategy == "top" else f"{control[choice.strategy]}, in the numbers of: {amount}"
+    return amount if choice.strategy == "top" else f"{control[choice.strategy]}, as many as: {amount}"
 
 
 def score_words(choice: Choice, noise_model: NoiseModel) -> str:
@@ -63,7 +63,9 @@ def _amount(choice: Choice, by: str, percent: float | None) -> str:
     if isinstance(rule, TopPercent):
         return f"top {number(rule.percent)} % {of} by {by}"
     if isinstance(rule, Count):
-        return f"the {rule.count} best {of} by {by}"
+        layers = "layer" if rule.count == 1 else "layers"
+        of = f"{layers} of each stack, whole," if choice.whole_layers else of
+        return f"the best {rule.count} {of} by {by}"
     if isinstance(rule, MinSnr):
         return f"every parameter with an {by} of at least {number(rule.snr)}"
     if isinstance(rule, PerType):
