@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "SpectrumError": "spectrum.errors",
     "open_checkpoint": "spectrum.checkpoint",
+    "open_model": "spectrum.checkpoint",
     "plan_scan": "spectrum.results.build",
     "run_scan": "spectrum.results.build",
     "read_scan": "spectrum.results",

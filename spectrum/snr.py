@@ -104,31 +104,58 @@ def threshold(sigma: Array, shape: tuple[int, int], *, noise_model: NoiseModel =
     Returns:
         Same unit as the singular values.
     """
-    p, q = min(shape), max(shape)
-    return _THRESHOLDS[noise_model](sigma, p, q)
+    return float(_THRESHOLDS[noise_model](sigma, min(shape), max(shape)))
 
 
-def _iqr_threshold(sigma: Array, p: int, q: int) -> float:
-    lower, upper = np.quantile(sigma, [0.25, 0.75])  # linear interpolation between order statistics
-    return float((upper - lower) / NORMAL_IQR * (1 + math.sqrt(p / q)))
+def snr_of_each(spectra: Array, shape: tuple[int, int], *, noise_model: NoiseModel = "iqr") -> Array:
+    """The SNR of many matrices of one shape at once, which agrees with `snr` but for rounding.
+
+    Args:
+        spectra: (k, p), each descending, finite, non-negative; p = min(shape).
+        shape: (rows, cols) of every matrix.
+        noise_model: where the thresholds lie.
+
+    Returns:
+        (k,); infinity where saturated.
+
+    Raises:
+        ValueError: as for `snr`.
+    """
+    sigma = _checked(spectra, shape, stacked=True)
+    is_signal = sigma > _THRESHOLDS[noise_model](sigma, min(shape), max(shape))[:, np.newaxis]
+    with np.errstate(over="ignore"):
+        signal, noise = np.where(is_signal, sigma, 0).sum(axis=1), np.where(is_signal, 0, sigma).sum(axis=1)
+        saturated = (signal > 0) & (noise == 0)
+        scored = (signal > 0) & ~saturated
+        values = np.where(saturated, math.inf, 0.0)
+        values[scored] = signal[scored] / noise[scored] / sigma[scored, 0]
+        _finite(float((signal + noise).max()))
+    _finite(float(values[scored].max(initial=0)))
+    return values
 
 
-def _std_threshold(sigma: Array, p: int, q: int) -> float:
-    return float(np.std(sigma) * (1 + math.sqrt(p / q)))
+# Each takes the values of one matrix, or of several of one shape: (..., p) to (...).
+def _iqr_threshold(sigma: Array, p: int, q: int) -> Array:
+    lower, upper = np.quantile(sigma, [0.25, 0.75], axis=-1)  # linear interpolation between order statistics
+    return np.asarray((upper - lower) / NORMAL_IQR * (1 + math.sqrt(p / q)))
 
 
-def _mp_threshold(sigma: Array, p: int, q: int) -> float:
-    noise = float(np.median(sigma)) / math.sqrt(q * marchenko_pastur_median(p / q))
-    return noise * (math.sqrt(p) + math.sqrt(q))
+def _std_threshold(sigma: Array, p: int, q: int) -> Array:
+    return np.asarray(np.std(sigma, axis=-1) * (1 + math.sqrt(p / q)))
 
 
-def _gavish_donoho_threshold(sigma: Array, p: int, q: int) -> float:
+def _mp_threshold(sigma: Array, p: int, q: int) -> Array:
+    noise = np.median(sigma, axis=-1) / math.sqrt(q * marchenko_pastur_median(p / q))
+    return np.asarray(noise * (math.sqrt(p) + math.sqrt(q)))
+
+
+def _gavish_donoho_threshold(sigma: Array, p: int, q: int) -> Array:
     beta = p / q
     coefficient = math.sqrt(2 * (beta + 1) + 8 * beta / (beta + 1 + math.sqrt(beta**2 + 14 * beta + 1)))
-    return coefficient / math.sqrt(marchenko_pastur_median(beta)) * float(np.median(sigma))
+    return np.asarray(coefficient / math.sqrt(marchenko_pastur_median(beta)) * np.median(sigma, axis=-1))
 
 
-_THRESHOLDS: dict[NoiseModel, Callable[[Array, int, int], float]] = {
+_THRESHOLDS: dict[NoiseModel, Callable[[Array, int, int], Array]] = {
     "iqr": _iqr_threshold,
     "std": _std_threshold,
     "mp": _mp_threshold,
@@ -186,11 +213,13 @@ def _or_infinite(number: float | None) -> float:
     return math.inf if number is None else number
 
 
-def _checked(spectrum: Array, shape: tuple[int, int]) -> Array:
+def _checked(spectrum: Array, shape: tuple[int, int], *, stacked: bool = False) -> Array:
     sigma = np.asarray(spectrum, dtype=np.float64)
-    if sigma.shape != (min(shape),) or not sigma.size:
+    if sigma.shape[stacked:] != (min(shape),) or not sigma.size:
         raise ValueError(f"a matrix of shape {shape} has {min(shape)} singular values, got an array {sigma.shape}")
-    if not np.isfinite(sigma).all() or sigma[-1] < 0 or (np.diff(sigma) > 0).any():
+    # In this order: the first value is then the largest, the last the smallest; NaN is in no order.
+    ordered = (sigma[..., :-1] >= sigma[..., 1:]).all()
+    if not ordered or not np.isfinite(sigma[..., 0]).all() or (sigma[..., -1] < 0).any():
         raise ValueError("singular values must be finite, non-negative and descending")
     return sigma
 

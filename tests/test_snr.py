@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import planted
 
-from spectrum.snr import NOISE_MODELS, Score, marchenko_pastur_median, median_score, snr, threshold
+from spectrum.snr import NOISE_MODELS, Score, marchenko_pastur_median, median_score, snr, snr_of_each, threshold
 
 EXACT = 1e-12
 
@@ -217,3 +217,39 @@ def test_median_over_experts(values, expected):
     assert score.snr == expected
     assert score.saturated == (expected is None)
     assert score.ratio == (None if expected is None else 2 * expected)
+
+
+@pytest.mark.parametrize("model", NOISE_MODELS)
+@pytest.mark.parametrize("shape", [(8, 40), (33, 33), (1, 7), (2, 2)])
+def test_snr_of_many_is_that_of_each(model, shape):
+    """Saturated, silent, zero and ordinary spectra in one stack."""
+    random = np.random.default_rng(3)
+    p = min(shape)
+    rows = np.sort(random.random((20, p)) ** 3, axis=1)[:, ::-1]
+    rows = np.vstack([rows, np.zeros(p), np.ones(p), np.eye(p)[0], np.linspace(1.01, 1, p), 1e-9 * rows[0]])
+    expected = [math.inf if (value := snr(row, shape, noise_model=model).snr) is None else value for row in rows]
+    np.testing.assert_allclose(snr_of_each(rows, shape, noise_model=model), expected, rtol=1e-12)
+    assert len(set(expected)) > 10 or p < 8
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [4, 3, math.nan, 1],
+        [math.nan, 3, 2, 1],
+        [math.inf, 3, 2, 1],
+        [4, 3, 2, -1],
+        [4, 3, 3.5, 1],
+        [1e308, 1e308, 0, 0],
+        [4e-320, 3e-320, 2e-320, 0],
+    ],
+)
+def test_snr_of_many_refuses_what_that_of_one_does(row):
+    """In one row of several."""
+    rows = np.array([[4.0, 3.0, 2.0, 1.0], row, [4.0, 3.0, 2.0, 1.0]])
+    with pytest.raises(ValueError, match="singular values"):
+        snr(rows[1], (4, 4))
+    with pytest.raises(ValueError, match="singular values"):
+        snr_of_each(rows, (4, 4))
+    with pytest.raises(ValueError, match="has 5 singular values"):
+        snr_of_each(rows[:1], (5, 6))

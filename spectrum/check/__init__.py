@@ -2,14 +2,15 @@
 
 from spectrum.check.checking import check_scan
 from spectrum.check.config import Config, read_config
-from spectrum.check.conflicts import Conflict, find_conflicts
 from spectrum.check.findings import RULES, Area, Finding, Rule, located, of_error, ordered
 from spectrum.check.formats import FORMATS, Report, ReportFormat
+from spectrum.check.header import Header, unclear
 from spectrum.check.model import check_model
 from spectrum.check.scan_file import ScanFile, check_spectra, read_scan_file
+from spectrum.export.axolotl_conflicts import Conflict, find_conflicts
 
 __all__ = [
-    "FORMATS", "RULES", "Area", "Config", "Conflict", "Finding", "Report", "ReportFormat", "Rule", "ScanFile",
+    "FORMATS", "RULES", "Area", "Config", "Conflict", "Finding", "Header", "Report", "ReportFormat", "Rule", "ScanFile",
     "check_model", "check_scan", "check_spectra", "find_conflicts", "located", "of_error", "ordered", "read_config",
-    "read_scan_file",
+    "read_scan_file", "unclear",
 ]  # fmt: skip

@@ -1,15 +1,16 @@
 """Everything that can be told from a scan, a selection and a config, without the model."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spectrum.check.config import Config
-from spectrum.check.conflicts import find_conflicts
-from spectrum.check.findings import Finding, located
-from spectrum.check.lines import check_lines
+from spectrum.check.findings import Finding, located, of_error
+from spectrum.check.lines import Line, check_lines
 from spectrum.check.names import check_names
+from spectrum.errors import SelectionError
+from spectrum.export.axolotl_conflicts import find_conflicts
 from spectrum.results.scan import Scan
 from spectrum.selection import Selection
 
@@ -38,7 +39,10 @@ def check_scan(
     if selection is not None:
         findings += [_warned(warning) for warning in selection.warnings]
     if config is not None:
-        findings += located(_check_config(config, scan, selection), config.path)
+        try:
+            findings += located(_check_config(config, scan, selection), config.path)
+        except SelectionError as error:  # names that the scan speaks of, more than any model has
+            findings.append(of_error("SPC105", error))
     return findings
 
 
@@ -47,14 +51,16 @@ def _warned(warning: str) -> Finding:
 
 
 def _check_config(config: Config, scan: Scan, selection: Selection | None) -> Iterator[Finding]:
-    rows = False
+    lines: Sequence[Line] = ()
     if config.patterns is not None:
-        findings, rows = check_lines(config, scan, selection)
+        findings, lines = check_lines(config, scan, selection)
         for finding in findings:
             # What speaks of no one line is put where the list begins.
             at = finding.line or config.line(["unfrozen_parameters"])
             yield Finding(finding.code, finding.message, finding.remedy, line=at)
-    for conflict in find_conflicts(_with_deepspeed(config), model=scan.model, rows=rows):
+    rows = any(line.pattern.rows is not None for line in lines)
+    names = [name for line in lines for name in line.matched]
+    for conflict in find_conflicts(_with_deepspeed(config), model=scan.model, rows=rows, names=names):
         yield Finding(conflict.code, conflict.message, conflict.remedy, line=config.line(conflict.keys))
 
 

@@ -1,6 +1,5 @@
 """The trainer's config: read with bounds, its values beside the lines they stand on."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import Any
 import yaml
 
 from spectrum.check.findings import Finding
-from spectrum.snr import NOISE_MODELS, NoiseModel
+from spectrum.check.header import Header, read_header
 
 LARGEST_BYTES = 2**20  # a selection of 10,000 parameters has half of it
 DEEPEST = 50
 MOST_VALUES = 200_000  # with every alias written out: a kilobyte of them can stand for 10^9 values
 
-_HEADER = re.compile(r"^\s*# Spectrum: top ([0-9.]{1,20}) %", re.MULTILINE)
-_NOISE_MODEL = re.compile(r"^\s*# Spectrum: .*\(noise model ([a-z-]+)\)", re.MULTILINE)
 _KEY = "unfrozen_parameters"
 
 
@@ -36,15 +33,13 @@ class Config:
         path: as the user named it.
         values: as the trainer's YAML parser gives them.
         patterns: (line of the file, text) of each entry of unfrozen_parameters; None where they cannot be had.
-        top_percent: of the header that Spectrum wrote above the list; None without one.
-        noise_model: of the same header.
+        header: that Spectrum wrote above the list; None without one.
     """
 
     path: str
     values: Mapping[str, Any]
     patterns: tuple[tuple[int, str], ...] | None = None
-    top_percent: float | None = None
-    noise_model: NoiseModel | None = None
+    header: Header | None = None
     _lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
     def line(self, keys: Sequence[str]) -> int | None:
@@ -62,8 +57,8 @@ def read_config(path: Path) -> tuple[Config | None, list[Finding]]:
         remedy = "Give the config file that the trainer is started with."
         return None, [Finding("SPC401", f"The config '{path}' {error}.", remedy, str(path), error.line)]
     patterns, findings = _patterns(node, values, str(path))
-    top, noise_model = _of_header(text)
-    return Config(str(path), values, patterns, top, noise_model, dict(_key_lines(node))), findings
+    header = read_header(text, before=patterns[0][0]) if patterns else None
+    return Config(str(path), values, patterns, header, dict(_key_lines(node))), findings
 
 
 def _text(path: Path) -> str:
@@ -168,14 +163,3 @@ def _key_lines(node: yaml.Node, parents: tuple[str, ...] = ()) -> Iterator[tuple
             if isinstance(key, yaml.ScalarNode):
                 yield (*parents, key.value), key.start_mark.line + 1
                 yield from _key_lines(value, (*parents, key.value))
-
-
-def _of_header(text: str) -> tuple[float | None, NoiseModel | None]:
-    """Percentage and noise model that the header above an exported list tells."""
-    percent, noise_model = _HEADER.search(text), _NOISE_MODEL.search(text)
-    try:
-        top = float(percent.group(1)) if percent else None
-    except ValueError:
-        top = None
-    known = next((name for name in NOISE_MODELS if noise_model and noise_model.group(1) == name), None)
-    return (top if top is not None and 0 < top <= 100 else None), known

@@ -71,6 +71,7 @@ RULES = (
     Rule("SPC415", "config", "error", "parameters are trained that the selection does not hold"),
     Rule("SPC416", "config", "error", "parameters of the selection are not trained"),
     Rule("SPC417", "config", "warning", "a line names nothing in an imported scan, which does not list all parameters"),
+    Rule("SPC418", "config", "warning", "the list was chosen by options that check was not given: it was not compared"),
     Rule("SPC501", "trainer", "error", "adapter: the list freezes the adapter's weights"),
     Rule("SPC502", "trainer", "error", "reentrant gradient checkpointing"),
     Rule("SPC503", "trainer", "error", "FSDP 1 without use_orig_params"),
@@ -80,6 +81,7 @@ RULES = (
     Rule("SPC507", "trainer", "error", "load_in_8bit or load_in_4bit: quantised weights cannot be trained"),
     Rule("SPC508", "trainer", "error", "revision_of_model is not the scanned revision"),
     Rule("SPC509", "trainer", "error", "type_of_model is not the class whose parameters the scan names"),
+    Rule("SPC510", "trainer", "error", "freeze_mm_modules freezes parameters of the list again"),
     Rule("SPC601", "selection", "warning", "something else than the SNR decides the cut, or another warning of it"),
     Rule("SPC602", "selection", "error", "no selection can be made from the scan"),
 )

@@ -1,6 +1,6 @@
 """The lines of a config against the parameters of a scan: each must match, and together exactly the selection."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spectrum.check.config import Config
@@ -17,11 +17,10 @@ from spectrum.check.patterns import (
     prepare_names,
 )
 from spectrum.errors import SelectionError
+from spectrum.export.matching import expanded, runtime_names
 from spectrum.naming import natural_key
 from spectrum.results.scan import ParameterScore, Scan, Unscored
 from spectrum.selection import Selection
-
-MOST_EXPERTS = 10_000  # of a layer; a scan file that says more is not to fill the memory
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,22 @@ class Line:
     cut: tuple[str, ...]
 
 
-def check_lines(config: Config, scan: Scan, selection: Selection | None) -> tuple[list[Finding], bool]:
+def check_lines(config: Config, scan: Scan, selection: Selection | None) -> tuple[list[Finding], list[Line]]:
     """Match the lines as Axolotl does.
 
     Returns:
-        The findings, and whether a line has a range of rows.
+        The findings, and the lines that could be matched.
     """
-    rows = _rows_of_parameters(scan)
+    members = runtime_names(scan)
+    rows = _rows_of_parameters(scan, members)
     names = prepare_names(list(rows))
     lines, findings = _match(config.patterns or (), names)
     findings += [_unmatched(line, names, scan) for line in lines if not line.matched]
     findings += [finding for line in lines for finding in (*_cut(line), *_rows(line, rows))]
     findings += _doubled(config.patterns or ())
     if selection is not None:
-        findings += _against_selection(lines, _expanded(selection.names, scan), selection)
-    return findings, any(line.pattern.rows is not None for line in lines)
+        findings += _against_selection(lines, set(expanded(selection.names, members)), selection)
+    return findings, lines
 
 
 def _match(patterns: Sequence[tuple[int, str]], names: Names) -> tuple[list[Line], list[Finding]]:
@@ -182,7 +182,7 @@ def _against_selection(lines: Sequence[Line], wanted: set[str], selection: Selec
     for line in lines:
         for name in line.matched:
             matched.setdefault(name, line.number)
-    what = f"the selection at --top {selection.top_percent:g}"
+    what = f"the selection '{selection.description}'"
     remedy = "Paste the list of 'spectrum select' again, or give check the options that it was made with."
     extra = sorted(matched.keys() - wanted, key=natural_key)
     if extra:
@@ -202,33 +202,8 @@ def _entries(scan: Scan) -> tuple[ParameterScore | Unscored, ...]:
     return (*scan.parameters, *scan.unscored)
 
 
-def _expanded(units: Iterable[str], scan: Scan) -> set[str]:
-    """The runtime names behind the names of a selection."""
-    members = _members(scan)
-    return {name for unit in units for name in members[unit]}
-
-
-def _members(scan: Scan) -> dict[str, list[str]]:
-    """Name in the scan -> the parameters behind it: itself, or one per expert where it holds a `*`."""
-    return {
-        item.name: [item.name.replace("*", expert, 1) for expert in _experts(item)] or [item.name]
-        for item in _entries(scan)
-    }
-
-
-def _experts(item: ParameterScore | Unscored) -> list[str]:
-    """Numbers of the experts of one unit; [] where it is one parameter."""
-    if "*" not in item.name:
-        return []
-    if item.shape:
-        return [str(expert) for expert in range(min(item.shape[0], MOST_EXPERTS))]
-    labels = [matrix.label for matrix in item.matrices] if isinstance(item, ParameterScore) else []
-    return [label for label in dict.fromkeys(labels) if label]
-
-
-def _rows_of_parameters(scan: Scan) -> dict[str, int | None]:
+def _rows_of_parameters(scan: Scan, members: Mapping[str, Sequence[str]]) -> dict[str, int | None]:
     """Runtime name -> rows, len() of the parameter; None where the scan does not tell."""
-    members = _members(scan)
     rows: dict[str, int | None] = {}
     for item in _entries(scan):
         shape = item.shape[1:] if item.shape and "*" in item.name else item.shape

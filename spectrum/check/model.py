@@ -1,30 +1,42 @@
 """Does a scan still belong to a checkpoint? Told from headers, file hashes or samples; nothing is decomposed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from spectrum.check.findings import Finding, of_error, some
-from spectrum.checkpoint import Checkpoint, Fingerprint, fingerprint, open_checkpoint, written_since
+from spectrum.checkpoint import Checkpoint, Fingerprint, fingerprint, open_model, written_since
 from spectrum.errors import SpectrumError
 from spectrum.naming import Parameter, natural_key
-from spectrum.results.build import plan_scan
+from spectrum.results.build import Plan, plan_scan
 from spectrum.results.scan import ParameterScore, Scan, Unscored
 
 _ANOTHER = "Scan this checkpoint, or check against the one that was scanned."
 _RESCAN = "Scan again with the transformers that trains."
 
 
-def check_model(scan: Scan, model: str, *, scan_file: Path, transformers: str | None) -> list[Finding]:
-    """Compare a scan with a checkpoint.
+def check_model(
+    scan: Scan,
+    model: str,
+    *,
+    scan_file: Path,
+    transformers: str | None,
+    revision: str | None = None,
+    token: str | None = None,
+    notify: Callable[[str], None] = lambda _message: None,
+) -> list[Finding]:
+    """Compare a scan with a checkpoint. Of one on the Hub only headers are fetched.
 
     Args:
         scan: stored.
-        model: path of the checkpoint.
+        model: path of the checkpoint, or 'owner/name[@revision]'.
         scan_file: where the scan is stored; its time is compared with the checkpoint's files.
         transformers: the installed version, where its names are to be compared; None leaves that out.
+        revision: branch, tag or commit on the Hub.
+        token: for private and gated models.
+        notify: told in a sentence of what is waited for.
     """
     try:
-        checkpoint = open_checkpoint(model)
+        checkpoint = open_model(model, revision=revision, token=token, notify=notify)
     except SpectrumError as error:
         return [of_error("SPC201", error)]
     with checkpoint:
@@ -79,19 +91,34 @@ def _evidence(value: Fingerprint) -> str:
 
 def _names(scan: Scan, checkpoint: Checkpoint, transformers: str) -> list[Finding]:
     """The names that the installed transformers gives this checkpoint, against those of the scan."""
+    wrong: list[str] = []
     try:
-        plan = plan_scan(checkpoint, scan.settings)
+        for plan in _plans(scan, checkpoint):
+            wrong = _renamed(scan, plan)
+            if not wrong:
+                return []
     except SpectrumError as error:
         return [Finding("SPC306", f"transformers {transformers} cannot name the parameters: {error}", _RESCAN)]
-    wrong = _renamed(scan, (*plan.scored, *plan.unscored))
-    if not wrong:
-        return []
     message = f"transformers {transformers} names, sorts or shapes {some(wrong)} differently than the scan."
     return [Finding("SPC306", message, _RESCAN)]
 
 
-def _renamed(scan: Scan, now: Sequence[Parameter | Unscored]) -> list[str]:
+def _plans(scan: Scan, checkpoint: Checkpoint) -> Iterator[Plan]:
+    """What a scan would do now.
+
+    Tied weights that are stored twice are compared where that costs no download. Else both answers are tried, for the
+    scan, which did compare them, has the names that one of the two gives.
+    """
+    if checkpoint.remote:
+        yield plan_scan(checkpoint, scan.settings, same=lambda _one, _other: True)
+        yield plan_scan(checkpoint, scan.settings, same=lambda _one, _other: False)
+    else:
+        yield plan_scan(checkpoint, scan.settings)
+
+
+def _renamed(scan: Scan, plan: Plan) -> list[str]:
     """Names that are not the same; of an imported scan, which holds neither shapes nor all parameters, only its own."""
+    now: tuple[Parameter | Unscored, ...] = (*plan.scored, *plan.unscored)
     if scan.settings.origin is not None:
         wrong = {item.name for item in scan.parameters} - {item.name for item in now}
     else:

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spectrum.check.findings import Finding, located, of_error, some
 from spectrum.errors import ScanFileError
-from spectrum.results import Scan, import_scan, read_spectra, rescore, scan_from_json
+from spectrum.results import Scan, import_scan, read_spectra, scan_from_json
 from spectrum.results.reader import load_json
 from spectrum.results.scan import ParameterScore, Unscored
+from spectrum.results.spectra import snr_again
 from spectrum.results.writer import FORMAT, VERSION
+from spectrum.snr import Array
+from spectrum.untrusted import TwiceError
 
 RESCAN = "Scan the model again, or get the file again."
 # Across devices and thread counts scores agree to 1e-6 (DESIGN), and the spectra are those they were computed from.
@@ -42,8 +47,7 @@ def read_scan_file(path: Path) -> ScanFile:
         value = load_json(path)
         text = path.read_text(encoding="utf-8")
     except ScanFileError as error:
-        line = getattr(error.__cause__, "lineno", None)
-        return _file(path, None, [of_error("SPC101", error, line=line)])
+        return _file(path, None, [_unreadable(path, error)])
     findings = list(_strictness(text))
     if isinstance(value, dict) and value.get("format") == FORMAT:
         return _native(path, value, text, findings)
@@ -59,11 +63,12 @@ def check_spectra(scan: Scan, path: Path) -> Iterator[Finding]:
         yield Finding("SPC113", message, "Keep it beside the scan file.")
         return
     try:
-        again = rescore(scan, read_spectra(path, fingerprint=scan.model.fingerprint), scan.settings.noise_model)
+        spectra = read_spectra(path, fingerprint=scan.model.fingerprint)
+        again = [snr_again(item, spectra, scan.settings.noise_model) for item in scan.parameters]
     except ScanFileError as error:
         yield of_error("SPC114", error)
         return
-    pairs = zip(scan.parameters, again.parameters, strict=True)
+    pairs = zip(scan.parameters, again, strict=True)
     wrong = [stored.name for stored, computed in pairs if not _same_scores(stored, computed)]
     if wrong:
         message = f"The spectra in '{path}' give other scores than the scan holds for {some(wrong)}."
@@ -102,23 +107,24 @@ def _file(path: Path, scan: Scan | None, findings: list[Finding]) -> ScanFile:
     return ScanFile(path, scan, tuple(located(findings, str(path))))
 
 
+def _unreadable(path: Path, error: ScanFileError) -> Finding:
+    cause = error.__cause__
+    if not isinstance(cause, TwiceError):
+        return of_error("SPC101", error, line=getattr(cause, "lineno", None))
+    key = str(cause)
+    message = f"It holds {some([key])} twice in one object; which of them counts is anybody's guess."
+    return Finding("SPC102", message, RESCAN, line=_line_of_key(key, path.read_text(encoding="utf-8"), last=True))
+
+
 def _strictness(text: str) -> Iterator[Finding]:
     constants: Counter[str] = Counter()
-    doubled: list[str] = []
-
-    def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        doubled.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        return dict(pairs)
-
-    json.loads(text, parse_constant=lambda name: constants.update([name]), object_pairs_hook=_object)
+    if "NaN" in text or "Infinity" in text:  # a second parse takes its time
+        json.loads(text, parse_constant=lambda name: constants.update([name]))
     for name, count in sorted(constants.items()):
         message = f"It holds {count} x {name}, which strict JSON does not have."
         yield Finding(
             "SPC102", message, "Scan the model; 'spectrum import' reads older files.", line=_constant(name, text)
         )
-    if doubled:
-        message = f"It holds {some(doubled)} twice in one object; which of them counts is anybody's guess."
-        yield Finding("SPC102", message, RESCAN, line=_line_of_key(doubled[0], text, last=True))
 
 
 def _completeness(scan: Scan) -> Iterator[Finding]:
@@ -168,16 +174,12 @@ def _layers_without_experts(scan: Scan) -> int:
     return len(routed - {item.layer for item in scan.parameters if item.kind == "experts"})
 
 
-def _same_scores(stored: ParameterScore, computed: ParameterScore) -> bool:
-    pairs = [(stored.snr, computed.snr)]
-    pairs += [(one.snr, other.snr) for one, other in zip(stored.matrices, computed.matrices, strict=True)]
-    return all(_same(one, other) for one, other in pairs)
-
-
-def _same(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return math.isclose(one, other, rel_tol=SAME_SCORE)
+def _same_scores(stored: ParameterScore, computed: Array) -> bool:
+    """Whether the SNR of a parameter, and those of its matrices, are these; infinity stands for saturated."""
+    matrices = stored.matrices or (stored,)
+    written = [stored.snr, *(matrix.snr for matrix in matrices)]
+    values = [math.inf if value is None else value for value in written]
+    return bool(np.isclose([np.median(computed), *computed], values, rtol=SAME_SCORE, atol=0).all())
 
 
 def _line_of(message: str, text: str) -> int | None:

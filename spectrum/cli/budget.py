@@ -23,10 +23,9 @@ from spectrum.budget import (
 from spectrum.cli.app import app
 from spectrum.cli.options import Embeddings, Exclude, Modules, Norms, ScanFile, TreatmentName, percent, read_percent
 from spectrum.cli.output import hint, show
+from spectrum.cli.stored import narrowed
 from spectrum.errors import SpectrumError
-from spectrum.naming import match_module_types
 from spectrum.results import Scan, read_scan
-from spectrum.results.reuse import narrow
 from spectrum.selection import select_top
 
 PERCENTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)
@@ -103,7 +102,7 @@ def budget(
     if momentum is not None and optimizer != "sgd":
         raise typer.BadParameter("only --optimizer sgd has it as a choice.", param_hint="--momentum")
     sequences = _sequences(sequence_length, micro_batch, config, checkpointing=checkpointing)
-    scan = _narrowed(read_scan(scan_file), modules, exclude)
+    (scan,) = narrowed([read_scan(scan_file)], modules, exclude)
     setup = Setup(optimizer, precision, sharding, gpus, momentum or False)
     if gpus > 1 and sharding == "none":
         hint(f"note: without --sharding, each of the {gpus} GPUs holds everything, as one would.")
@@ -156,13 +155,6 @@ def _document(
 
 def _sizes(row: Memory) -> dict[str, int]:
     return {**asdict(row), "total": row.total}
-
-
-def _narrowed(scan: Scan, modules: list[str] | None, exclude: list[str] | None) -> Scan:
-    if not modules and not exclude:
-        return scan
-    wanted = match_module_types({item.module_type for item in scan.parameters}, modules or (), exclude or ())
-    return narrow(scan, [item.name for item in scan.parameters if item.module_type in wanted])
 
 
 def _limit(text: str) -> int:

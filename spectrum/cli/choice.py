@@ -149,7 +149,7 @@ def _percent(text: str, option: str, *, least: str = "more than 0") -> float:
     found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,12})?) ?%?", text.strip(), flags=re.ASCII)
     value = float(found[1]) if found else -1.0
     if not 0 <= value <= 100 or (value == 0 and least != "0"):
-        raise typer.BadParameter(f"'{text}' is no percentage: give {least} and at most 100.", param_hint=option)
+        raise typer.BadParameter(f"{shown(text)} is no percentage: give {least} and at most 100.", param_hint=option)
     return value
 
 
@@ -157,6 +157,6 @@ def _per_type(text: str) -> tuple[str, float]:
     pattern, equals, percent = text.strip().rpartition("=")
     if not equals or not pattern:
         raise typer.BadParameter(
-            f"'{text}' is no rule: give PATTERN=PERCENT, as in 'mlp.*=50,self_attn.*=25'.", param_hint="--per-type"
+            f"{shown(text)} is no rule: give PATTERN=PERCENT, as in 'mlp.*=50,self_attn.*=25'.", param_hint="--per-type"
         )
     return pattern.strip(), _percent(percent, "--per-type", least="0")

@@ -11,12 +11,10 @@ from spectrum.cli.app import app
 from spectrum.cli.options import Exclude, Modules, NoiseModelName, percent
 from spectrum.cli.output import hint
 from spectrum.cli.output import show as print_table
-from spectrum.cli.select import rescored
+from spectrum.cli.stored import narrowed, rescored
 from spectrum.diff import Diff, compare_scans
 from spectrum.errors import SpectrumError, one_line
-from spectrum.naming import match_module_types
 from spectrum.results import Scan, read_scan
-from spectrum.results.reuse import narrow
 
 
 def percents(text: str) -> str:
@@ -70,26 +68,16 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="The whole comparison as JSON.")] = False,
 ) -> None:
     """Compare two scans: correlation of the rankings, overlap of the selections, largest movers, missing and new."""
-    scans = (
-        rescored(read_scan(first), first, noise_model),
-        rescored(read_scan(second), second, other_noise_model or noise_model),
-    )
-    if modules or exclude:
-        scans = _narrowed(*scans, modules or [], exclude or [])
-    found = compare_scans(*scans, percents=[float(part) for part in at.split(",")])
+    one = rescored(read_scan(first), first, noise_model)
+    other = rescored(read_scan(second), second, other_noise_model or noise_model)
+    one, other = narrowed((one, other), modules, exclude)
+    found = compare_scans(one, other, percents=[float(part) for part in at.split(",")])
     if as_json:
-        print(json.dumps(_document(*scans, found), allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False))
+        print(json.dumps(_document(one, other, found), allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False))
     else:
-        _print(*scans, found, movers)
+        _print(one, other, found, movers)
     if fail_below is not None:
         _check(found, fail_below)
-
-
-def _narrowed(first: Scan, second: Scan, modules: list[str], exclude: list[str]) -> tuple[Scan, Scan]:
-    both = (first, second)
-    wanted = match_module_types({item.module_type for scan in both for item in scan.parameters}, modules, exclude)
-    one, other = (narrow(scan, [i.name for i in scan.parameters if i.module_type in wanted]) for scan in both)
-    return one, other
 
 
 def _check(found: Diff, least: float) -> None:

@@ -30,9 +30,8 @@ from spectrum.cli.options import (
     WholeLayers,
 )
 from spectrum.cli.output import hint, warn
-from spectrum.naming import match_module_types
-from spectrum.results import Scan, read_scan, read_spectra, replace_file, rescore
-from spectrum.results.reuse import narrow
+from spectrum.cli.stored import narrowed, rescored, spectra_file
+from spectrum.results import read_scan, replace_file
 from spectrum.selection import overlap
 from spectrum.selection import select as choose
 
@@ -96,11 +95,7 @@ def select(
     lora = Lora(lora_rank, lora_alpha, by_snr=rank_pattern, four_bit=qlora)
     check_options(format, lora, into)
     stored = read_scan(scan_file)
-    scan = rescored(stored, scan_file, noise_model)
-    if modules or exclude:
-        wanted = match_module_types({item.module_type for item in scan.parameters}, modules or (), exclude or ())
-        names = [item.name for item in scan.parameters if item.module_type in wanted]
-        scan, stored = narrow(scan, names), narrow(stored, names)
+    scan, stored = narrowed((rescored(stored, scan_file, noise_model), stored), modules, exclude)
     conditions = read_conditions(scan, choice, spectra_file(scan_file))
     selection = choose(scan, choice, conditions=conditions)
     for warning in selection.warnings:
@@ -117,15 +112,3 @@ def select(
         print(made.text, end="")
     else:
         replace_file(out, lambda temporary: temporary.write_text(made.text, encoding="utf-8"))
-
-
-def rescored(scan: Scan, scan_file: Path, noise_model: NoiseModelName | None) -> Scan:
-    """The scan under a noise model, from the spectra stored beside its file; as it is where that is its own."""
-    if noise_model is None or noise_model.value == scan.settings.noise_model:
-        return scan
-    return rescore(scan, read_spectra(spectra_file(scan_file), fingerprint=scan.model.fingerprint), noise_model.value)
-
-
-def spectra_file(scan_file: Path) -> Path:
-    """Where the spectra of a scan stand: beside its file."""
-    return scan_file.with_name(f"{scan_file.name.removesuffix('.json')}.spectra.safetensors")

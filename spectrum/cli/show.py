@@ -8,10 +8,8 @@ import typer
 from spectrum.cli.app import app
 from spectrum.cli.options import Exclude, Modules, NoiseModelName, ScanFile
 from spectrum.cli.output import show as print_table
-from spectrum.cli.select import rescored
-from spectrum.naming import match_module_types
+from spectrum.cli.stored import narrowed, rescored
 from spectrum.results import read_scan, scan_to_json
-from spectrum.results.reuse import narrow
 
 
 @app.command(
@@ -34,9 +32,7 @@ def show(
     """Show the scores of a scan: a row per parameter, a heatmap, or JSON."""
     if as_heatmap and as_json:
         raise typer.BadParameter("give --heatmap or --json, not both.", param_hint="--heatmap")
-    scan = rescored(read_scan(scan_file), scan_file, noise_model)
-    wanted = match_module_types({item.module_type for item in scan.parameters}, modules or (), exclude or ())
-    scan = narrow(scan, [item.name for item in scan.parameters if item.module_type in wanted])
+    (scan,) = narrowed([rescored(read_scan(scan_file), scan_file, noise_model)], modules, exclude)
     if as_json:
         print(json.dumps(scan_to_json(scan), allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False))
     else:

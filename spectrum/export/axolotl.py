@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from spectrum.export.header import comment, header, refuse_control, scalar
-from spectrum.export.matching import ANY_EXPERT, confirm, expanded
+from spectrum.export.matching import ANY_EXPERT, confirm, expanded, runtime_names
 from spectrum.results.scan import ParameterScore, Scan
 from spectrum.selection import Group, Selection, rank
 
@@ -54,27 +54,6 @@ def check_patterns(patterns: Sequence[str], selection: Selection, scan: Scan) ->
     every = sorted(name for group in members.values() for name in group)
     matched = {name for text in patterns for name in matches_as_axolotl(text, every)}
     confirm(matched, expanded(selection.names, members), "Axolotl")
-
-
-def runtime_names(scan: Scan) -> dict[str, list[str]]:
-    """Every name in the scan -> the parameters behind it: itself, or one per expert where it holds a `*`."""
-    names = {item.name: _members(item.name, _experts(item)) for item in scan.parameters}
-    return names | {
-        item.name: _members(item.name, [str(e) for e in range(item.shape[0] if item.shape else 0)])
-        for item in scan.unscored
-    }
-
-
-def _experts(item: ParameterScore) -> list[str]:
-    """Numbers of a parameter's experts: those scored, or all there are where only a sample of them was."""
-    scored = list(dict.fromkeys(matrix.label.partition(".")[0] for matrix in item.matrices))
-    sampled = item.shape is not None and 0 < len(scored) < item.shape[0]
-    return [str(expert) for expert in range(item.shape[0])] if item.shape and sampled else scored
-
-
-def _members(name: str, experts: Sequence[str]) -> list[str]:
-    numbers = [expert for expert in experts if expert]
-    return [name.replace("*", expert, 1) for expert in numbers] if "*" in name and numbers else [name]
 
 
 def matches_as_axolotl(text: str, names: Sequence[str]) -> Iterator[str]:

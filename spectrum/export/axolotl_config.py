@@ -1,20 +1,18 @@
 """The selection put into an existing Axolotl config, and what there contradicts it mended or told.
 
-Sources, in axolotl 0.19.0: train.py (unfrozen_parameters freezes everything else, adapters included),
-utils/schemas/validation.py (check_use_reentrant_mismatch), integrations/spectrum (the plugin overwrites
-unfrozen_parameters; check_fsdp_use_orig_params), utils/freeze.py (row ranges, freeze_mm_modules),
-utils/schemas/config.py and peft 0.20.0 (what else chooses modules for LoRA).
+What contradicts it, `axolotl_conflicts` finds; its sources stand there. What else chooses modules for LoRA:
+utils/schemas/config.py of axolotl 0.19.0, and peft 0.20.0.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import yaml
 
 from spectrum.errors import SpectrumError
+from spectrum.export.axolotl_conflicts import ADAPTER, FSDP_1, PLUGIN, REENTRANT, Conflict, find_conflicts
 from spectrum.export.config_text import (
     Change,
     Config,
@@ -43,11 +41,6 @@ _NOT_BESIDE_LORA = (
     "lora_exclude_modules",
 )  # fmt: skip
 _ROWS = re.compile(r"\[[0-9]*(:[0-9]*)?\]$")
-# Modules that freeze_mm_modules freezes after the selection was unfrozen.
-_MULTIMODAL = frozenset(
-    ("vision_tower", "vision_model", "vision_encoder", "embed_vision", "multi_modal_projector", "visual", "audio_tower",
-     "audio_model", "embed_audio")
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,12 @@ def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan,
     wanted: dict[str, Any] = yaml.safe_load(addition)
     lora = "adapter" in wanted
     _check(config, wanted, place, lora=lora)
-    changes, messages = _mend(config, place, lora=lora)
+
+    def conflicts(data: dict[str, Any]) -> list[Conflict]:
+        rows = any(_ROWS.search(text) for text in wanted.get("unfrozen_parameters", []))
+        return find_conflicts(data, model=scan.model, rows=rows, names=selection.names, adapters=lora)
+
+    changes, messages = _mend(config, conflicts(config.data), place)
     block_keys = _LORA if lora else _FULL
     scalars, block = _parts(addition, block_keys, config.newline)
     gone = {
@@ -105,8 +103,9 @@ def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan,
     homes = [entry for entry in old if entry.key in block_keys]
     changes.append(_placed(config, homes, "".join(missing) + block))
     after = changed(config.text, changes)
-    _confirm(config, after, wanted, {entry.key for entry in old} | gone, place)
-    return Edited(mark + after, (*messages, *_warnings(config, wanted, selection, scan)))
+    new = _confirm(config, after, wanted, {entry.key for entry in old} | gone, place)
+    messages += [f"{left.message} {left.remedy}" for left in conflicts(new.data)]
+    return Edited(mark + after, tuple(messages))
 
 
 def lora_settings(text: str, place: str) -> tuple[int | None, int | None]:
@@ -152,71 +151,67 @@ def _check(config: Config, wanted: dict[str, Any], place: str, *, lora: bool) ->
     merged = next((key for key in (*_LORA, *_FULL, *wanted) if key in data and config.entry(key) is None), None)
     if merged:
         raise SpectrumError(f"'{place}' takes '{merged}' from an anchor. Write it out first. It was left as it is.")
-    adapter = data.get("adapter")
-    if adapter and not lora:
-        raise SpectrumError(
-            f"'{place}' trains an adapter ('{adapter}'), and unfrozen_parameters would freeze it. Remove the adapter, "
-            "or pass --format axolotl-lora. The file was left as it is."
-        )
-    if adapter == "qlora" and lora and wanted["adapter"] != "qlora":
+    if data.get("adapter") == "qlora" and lora and wanted["adapter"] != "qlora":
         raise SpectrumError(f"'{place}' has adapter: qlora. Pass --qlora as well. The file was left as it is.")
 
 
-def _mend(config: Config, place: str, *, lora: bool) -> tuple[list[Change], list[str]]:
-    changes: list[Change] = []
-    messages: list[str] = []
-    for found, message in (*_plugin(config), *(() if lora else (*_reentrant(config), *_fsdp(config, place)))):
-        changes += found
-        messages.append(message)
-    return changes, messages
+def _mend(config: Config, found: Sequence[Conflict], place: str) -> tuple[list[Change], list[str]]:
+    """What can be mended, and the messages that say so.
+
+    Raises:
+        SpectrumError: what would leave nothing trained, or a training that does not start.
+    """
+    menders: dict[str, Callable[[Config, str], tuple[list[Change], str] | None]] = {
+        ADAPTER: _adapter, PLUGIN: _plugin, REENTRANT: _reentrant, FSDP_1: _fsdp,
+    }  # fmt: skip
+    mended = [menders[conflict.code](config, place) for conflict in found if conflict.code in menders]
+    done = [each for each in mended if each is not None]
+    return [change for changes, _ in done for change in changes], [message for _, message in done]
 
 
-def _plugin(config: Config) -> Iterator[tuple[list[Change], str]]:
+def _adapter(config: Config, place: str) -> None:
+    raise SpectrumError(
+        f"'{place}' trains an adapter ('{config.data['adapter']}'), and unfrozen_parameters would freeze it. Remove "
+        "the adapter, or pass --format axolotl-lora. The file was left as it is."
+    )
+
+
+def _plugin(config: Config, _place: str) -> tuple[list[Change], str] | None:
     entry = config.entry("plugins")
     if entry is None or not isinstance(entry.value, yaml.SequenceNode):
-        return
+        return None
     found = [item for item in entry.value.value if isinstance(item.value, str) and _PLUGIN in item.value]
-    if found:
-        settings = [other for other in config.entries if other.key.startswith("spectrum_")]
-        gone = [Change(other.start, other.end, "") for other in settings]
-        what = "".join(f" and '{other.key}'" for other in settings)
-        message = f"'{found[0].value}'{what} were removed: the plugin would replace the selection by one of its own."
-        yield [*without_items(config, entry, found), *gone], message
+    settings = [other for other in config.entries if other.key.startswith("spectrum_")]
+    gone = [Change(other.start, other.end, "") for other in settings]
+    what = "".join(f" and '{other.key}'" for other in settings)
+    message = f"'{found[0].value}'{what} were removed: the plugin would replace the selection by one of its own."
+    return [*without_items(config, entry, found), *gone], message
 
 
-def _reentrant(config: Config) -> Iterator[tuple[list[Change], str]]:
+def _reentrant(config: Config, _place: str) -> tuple[list[Change], str] | None:
     entry = config.entry("gradient_checkpointing_kwargs")
     node = child(entry.value, "use_reentrant") if entry else None
-    settings = config.data.get("gradient_checkpointing_kwargs")
-    if node is not None and isinstance(settings, dict) and settings.get("use_reentrant") is True:
-        yield (
-            [replaced(node, "false")],
-            ("'gradient_checkpointing_kwargs.use_reentrant' is now false: Axolotl refuses it with frozen parameters."),
-        )
+    if node is None:
+        return None
+    message = "'gradient_checkpointing_kwargs.use_reentrant' is now false: Axolotl refuses it with frozen parameters."
+    return [replaced(node, "false")], message
 
 
-def _fsdp(config: Config, place: str) -> Iterator[tuple[list[Change], str]]:
+def _fsdp(config: Config, place: str) -> tuple[list[Change], str]:
     """The first FSDP flattens parameters together, which it cannot where only some of them are trained."""
-    settings = config.data.get("fsdp_config") or {}
-    if not isinstance(settings, dict) or not (settings or config.data.get("fsdp")):
-        return
-    versions = (config.data.get("fsdp_version"), settings.get("fsdp_version"), settings.get("version"))
-    if str(next((version for version in versions if version is not None), 1)) == "2":
-        return
-    keys = [key for key in ("use_orig_params", "fsdp_use_orig_params") if key in settings]
-    if any(settings[key] is True for key in keys):
-        return
     entry = config.entry("fsdp_config")
     if entry is None or not isinstance(entry.value, yaml.MappingNode):
         raise SpectrumError(
             f"'{place}' trains with FSDP, and frozen parameters need 'use_orig_params: true' in its fsdp_config. "
             "Add it. The file was left as it is."
         )
+    settings = config.data["fsdp_config"] or {}
+    keys = [key for key in ("use_orig_params", "fsdp_use_orig_params") if key in settings]
     node = child(entry.value, keys[0]) if keys else None
-    prefixed = any(key.startswith("fsdp_") and key != "fsdp_version" for key in settings)
+    prefixed = any(str(key).startswith("fsdp_") and key != "fsdp_version" for key in settings)
     line = f"{'fsdp_' if prefixed else ''}use_orig_params: true"
     change = replaced(node, "true") if node is not None else with_child(entry.value, line, config.newline)
-    yield [change], "'fsdp_config.use_orig_params' is now true: FSDP 1 cannot train some parameters only without it."
+    return [change], "'fsdp_config.use_orig_params' is now true: FSDP 1 cannot train some parameters only without it."
 
 
 def _rows_lost(config: Config, wanted: dict[str, Any]) -> list[str]:
@@ -226,20 +221,8 @@ def _rows_lost(config: Config, wanted: dict[str, Any]) -> list[str]:
     return [f"'{lost[0]}' trained some rows only; it was replaced like the other unfrozen_parameters."] if lost else []
 
 
-def _warnings(config: Config, wanted: dict[str, Any], selection: Selection, scan: Scan) -> Iterator[str]:
-    base, scanned = str(config.data["base_model"]), scan.model.id
-    if base != scanned and PurePath(base).name != PurePath(scanned).name:
-        yield f"the config's base_model is '{base}', the scan is of '{scanned}'; their parameters may differ."
-    rows = [text for text in wanted.get("unfrozen_parameters", []) if _ROWS.search(text)]
-    if rows and "zero3" in str(config.data.get("deepspeed")):
-        yield f"'{rows[0]}' trains some rows only, which DeepSpeed ZeRO-3 cannot do: it splits parameters flat."
-    hidden = next((name for name in selection.names if _MULTIMODAL & set(name.split("."))), None)
-    if hidden and config.data.get("freeze_mm_modules"):
-        yield f"freeze_mm_modules is set, which freezes '{hidden}' again although it is selected."
-
-
-def _confirm(config: Config, after: str, wanted: dict[str, Any], removed: set[str], place: str) -> None:
-    """Read the new text back: what was put in is there, and what was not touched stands as it stood."""
+def _confirm(config: Config, after: str, wanted: dict[str, Any], removed: set[str], place: str) -> Config:
+    """The new text read back: what was put in is there, and what was not touched stands as it stood."""
     refused = SpectrumError(
         f"'{place}' is written in a way that the selection cannot be put into (anchors, or a layout of its own). "
         "Paste the lines instead. It was left as it is."
@@ -253,3 +236,4 @@ def _confirm(config: Config, after: str, wanted: dict[str, Any], removed: set[st
     extra = [key for key in removed if key in new.data and key not in wanted]
     if not same or lost or extra:
         raise refused
+    return new

@@ -17,8 +17,8 @@ from fractions import Fraction
 from math import ceil
 
 from spectrum.errors import SelectionError
-from spectrum.export.axolotl import matches_as_axolotl, pattern, runtime_names
-from spectrum.export.matching import confirm, expanded
+from spectrum.export.axolotl import matches_as_axolotl, pattern
+from spectrum.export.matching import confirm, expanded, runtime_names
 from spectrum.results.scan import ParameterScore, Scan
 from spectrum.selection import Group, Selection
 

@@ -19,9 +19,8 @@ from math import log2
 from statistics import median
 
 from spectrum.errors import SelectionError
-from spectrum.export.axolotl import runtime_names
 from spectrum.export.header import refuse_control
-from spectrum.export.matching import confirm, escaped, expanded, expression
+from spectrum.export.matching import confirm, escaped, expanded, expression, runtime_names
 from spectrum.results.scan import ParameterScore, Scan, Unscored
 from spectrum.selection import Group, Selection
 

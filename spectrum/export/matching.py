@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from spectrum.errors import SelectionError
 from spectrum.naming import natural_key
-from spectrum.results.scan import Scan
+from spectrum.results.scan import ParameterScore, Scan, Unscored
 from spectrum.selection import Selection
 
 _NUMBER = re.compile(r"(?:^|(?<=\.))[0-9]+(?=\.|$)")
 ANY_EXPERT = "[0-9]+"
+MOST_EXPERTS = 1_000_000  # parameters of their own, in one model; the largest releases have 70,000
 
 
 def expression(names: Iterable[str]) -> str:
@@ -47,6 +48,24 @@ def escaped(name: str) -> str:
     return ANY_EXPERT.join(re.escape(part) for part in name.split("*"))
 
 
+def runtime_names(scan: Scan) -> dict[str, list[str]]:
+    """Every name in the scan -> the parameters behind it: itself, or one per expert where it holds a `*`.
+
+    Raises:
+        SelectionError: the scan was altered and speaks of more experts than any model has.
+    """
+    entries: tuple[ParameterScore | Unscored, ...] = (*scan.parameters, *scan.unscored)
+    experts = {item.name: _experts(item) for item in entries if "*" in item.name}
+    count = sum(map(len, experts.values()))
+    if count > MOST_EXPERTS:
+        name = max(experts, key=lambda each: len(experts[each]))
+        raise SelectionError(
+            f"The scan speaks of {count:,} parameters of experts, {len(experts[name]):,} of them under '{name}'; no "
+            f"model has more than {MOST_EXPERTS:,}. The file was altered; scan the model again."
+        )
+    return {item.name: _members(item.name, experts.get(item.name, ())) for item in entries}
+
+
 def expanded(names: Iterable[str], members: Mapping[str, Sequence[str]]) -> list[str]:
     """Names as they stand in the model, those of every expert in the place of one with a `*`."""
     return [each for name in names for each in members[name]]
@@ -72,6 +91,20 @@ def confirm_expression(text: str, selection: Selection, scan: Scan, members: Map
     wanted = expanded(selection.names, members)
     for match in (compiled.search, compiled.fullmatch):
         confirm([name for name in every if match(name)], wanted, "an expression")
+
+
+def _experts(item: ParameterScore | Unscored) -> Sequence[int | str]:
+    """Numbers of the experts of a unit; of those in a scan all there are, also where only a sample was scored."""
+    every: Sequence[int] = range(item.shape[0] if item.shape else 0)
+    if isinstance(item, Unscored):
+        return every
+    labels = (matrix.label.partition(".")[0] for matrix in item.matrices)
+    scored = [label for label in dict.fromkeys(labels) if label]
+    return every if 0 < len(scored) < len(every) else scored
+
+
+def _members(name: str, experts: Iterable[int | str]) -> list[str]:
+    return [name.replace("*", str(expert), 1) for expert in experts] or [name]
 
 
 def _either(parts: Sequence[str]) -> str:

@@ -1,8 +1,7 @@
 """The selection for everything else: a list of names, or one regular expression."""
 
-from spectrum.export.axolotl import runtime_names
 from spectrum.export.header import refuse_control
-from spectrum.export.matching import anchored, confirm_expression, expanded
+from spectrum.export.matching import anchored, confirm_expression, expanded, runtime_names
 from spectrum.results.scan import Scan
 from spectrum.selection import Selection
 

@@ -60,12 +60,14 @@ class Plan:
         return sum(len(parameter.matrices) for parameter in self.scored)
 
 
-def plan_scan(checkpoint: Checkpoint, settings: Settings) -> Plan:
+def plan_scan(checkpoint: Checkpoint, settings: Settings, *, same: Callable[[str, str], bool] | None = None) -> Plan:
     """Decide what to score.
 
     Args:
         checkpoint: open.
         settings: with the scope the user asked for.
+        same: whether two tensors hold equal numbers, asked only of tied weights that are stored twice; by default
+            they are read and compared.
 
     Raises:
         CheckpointError: nothing to score; weights that do not fit the model that config.json describes.
@@ -76,7 +78,7 @@ def plan_scan(checkpoint: Checkpoint, settings: Settings) -> Plan:
         checkpoint.config,
         model_class=settings.model_class,
         names=settings.names,
-        same=lambda one, other: _same(checkpoint, one, other),
+        same=same or (lambda one, other: _same(checkpoint, one, other)),
     )
     scope = Scope(settings.modules, settings.exclude, settings.all_modules)
     scored, reasons = split_by_scope(naming.parameters, scope)

@@ -1,6 +1,7 @@
 """The spectra file: every singular value of a scan, so that other noise models need no second scan."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from spectrum.checkpoint.fingerprint import Fingerprint
 from spectrum.errors import ScanFileError
 from spectrum.results.scan import MatrixScore, ParameterScore, Scan
 from spectrum.results.writer import replace_file
-from spectrum.snr import Array, NoiseModel, Score, median_score, snr
+from spectrum.snr import Array, NoiseModel, Score, median_score, snr, snr_of_each
 from spectrum.untrusted import parse_json
 
 T = TypeVar("T")
@@ -118,6 +119,29 @@ def rescore(scan: Scan, spectra: Mapping[str, Array], noise_model: NoiseModel) -
     return replace(scan, parameters=parameters, settings=replace(scan.settings, noise_model=noise_model))
 
 
+def snr_again(parameter: ParameterScore, spectra: Mapping[str, Array], noise_model: NoiseModel) -> Array:
+    """The SNR of each matrix of a parameter from its spectra, but for rounding; infinity where saturated.
+
+    Many times as fast as `rescore`, which gives every number of a score.
+
+    Raises:
+        ScanFileError: a spectrum is missing, of the wrong length or no spectrum.
+    """
+    matrices: list[tuple[str, tuple[int, ...] | None]]
+    matrices = [(matrix.label, matrix.shape) for matrix in parameter.matrices] or [("", parameter.shape)]
+    places: dict[tuple[int, ...] | None, list[int]] = defaultdict(list)
+    for place, (_, shape) in enumerate(matrices):
+        places[shape].append(place)
+    values = np.empty(len(matrices))
+    try:
+        for shape, alike in places.items():
+            stack = np.stack([spectra[matrix_key(parameter.name, matrices[place][0])] for place in alike])
+            values[alike] = snr_of_each(stack, _two_sides(shape), noise_model=noise_model)
+    except (KeyError, ValueError) as error:
+        raise _unsound(parameter, error) from error
+    return values
+
+
 def score_parameter(parameter: ParameterScore, spectra: Mapping[str, Array], noise_model: NoiseModel) -> ParameterScore:
     """Fill in the scores of a parameter and its matrices.
 
@@ -153,9 +177,13 @@ def _rescore(parameter: ParameterScore, spectra: Mapping[str, Array], noise_mode
     try:
         return score_parameter(parameter, spectra, noise_model)
     except (KeyError, ValueError) as error:
-        raise ScanFileError(
-            f"The spectra file has no sound spectrum of '{parameter.name}' ({error}). Scan the model again."
-        ) from error
+        raise _unsound(parameter, error) from error
+
+
+def _unsound(parameter: ParameterScore, error: Exception) -> ScanFileError:
+    return ScanFileError(
+        f"The spectra file has no sound spectrum of '{parameter.name}' ({error}). Scan the model again."
+    )
 
 
 def _two_sides(shape: tuple[int, ...] | None) -> tuple[int, int]:

@@ -26,7 +26,7 @@ def describe(choice: Choice, noise_model: NoiseModel, *, percent: float | None =
         "last": "the last layers",
     }
     amount = _amount(choice, by, percent)
-    return amount if choice.strategy == "top" else f"{control[choice.strategy]}, as many as: {amount}"
+    return amount if choice.strategy == "top" else f"{control[choice.strategy]}, in the numbers of: {amount}"
 
 
 def score_words(choice: Choice, noise_model: NoiseModel) -> str:
@@ -49,8 +49,8 @@ def tag(choice: Choice, noise_model: NoiseModel) -> str:
 
 
 def number(value: float) -> str:
-    """A number as the user typed it, short of padding."""
-    return f"{value:.15g}"
+    """A number as the user typed it, short of padding; it reads back as the same one."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _thresholded(choice: Choice) -> bool:
@@ -63,9 +63,7 @@ def _amount(choice: Choice, by: str, percent: float | None) -> str:
     if isinstance(rule, TopPercent):
         return f"top {number(rule.percent)} % {of} by {by}"
     if isinstance(rule, Count):
-        layers = "layer" if rule.count == 1 else "layers"
-        of = f"{layers} of each stack, whole," if choice.whole_layers else of
-        return f"the best {rule.count} {of} by {by}"
+        return f"the {rule.count} best {of} by {by}"
     if isinstance(rule, MinSnr):
         return f"every parameter with an {by} of at least {number(rule.snr)}"
     if isinstance(rule, PerType):

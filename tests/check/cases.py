@@ -117,6 +117,18 @@ def _tied(scan):
     scan["model"]["parameters"] -= entry["shape"][0] * entry["shape"][1]
 
 
+def _other_header(_):
+    text = Path(CONFIG).read_text()
+    Path(CONFIG).write_text(text.replace("top 50 % of each", "the 2 best of each"))
+    return WITH_CONFIG
+
+
+def _multimodal(_):
+    name = "model.vision_tower.patch.weight"
+    edit(lambda scan: scan["unscored"].update({name: {"kind": "matrix", "shape": [4, 4]}}))
+    return config("freeze_mm_modules: true", lines=[f"^{name}$"])
+
+
 def _text(text):
     def _case(_):
         Path(CONFIG).write_text(text)
@@ -145,7 +157,7 @@ CASES = {
     "SPC112": lambda _: older(_plain("a.0.q") | _plain("a.1.q", snr=float("nan"))),
     "SPC113": _without_spectra,
     "SPC114": _half_the_spectra,
-    "SPC201": lambda _: ("--model", "nowhere"),
+    "SPC201": lambda _: ("--model", "./nowhere"),
     "SPC202": _smaller,
     "SPC203": _retrained,
     "SPC204": _snapshot,
@@ -174,6 +186,7 @@ CASES = {
     "SPC415": lambda _: config(lines=["^model.norm.weight$"]),
     "SPC416": lambda _: (*WITH_CONFIG, "--top", "75"),
     "SPC417": _imported_with_config,
+    "SPC418": _other_header,
     "SPC501": lambda _: config("adapter: lora"),
     "SPC502": lambda _: config("gradient_checkpointing_kwargs:\n  use_reentrant: true"),
     "SPC503": lambda _: config("fsdp_config:\n  offload_params: true"),
@@ -183,6 +196,7 @@ CASES = {
     "SPC507": lambda _: config("load_in_4bit: true"),
     "SPC508": _edited(lambda scan: scan["model"].update(revision="b" * 40)),
     "SPC509": lambda _: config("type_of_model: MistralForCausalLM"),
+    "SPC510": _multimodal,
     "SPC601": lambda _: older(_plain("a.0.q", "a.1.q", "a.2.q")),
     "SPC602": lambda _: older(_plain("a.0.input_layernorm")),
 }

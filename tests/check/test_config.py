@@ -103,7 +103,7 @@ def test_headers_that_say_nothing(tmp_path, header):
     """A comment is anybody's text, too."""
     Path(CONFIG).write_text(f"# Spectrum: {header} of each module type by SNR (noise model magic)\n{LIST}")
     config, _ = read_config(Path(CONFIG))
-    assert (config.top_percent, config.noise_model) == (None, None)
+    assert (config.header.top_percent, config.header.noise_model) == (None, None)
 
 
 def test_hostile_config_from_the_command_line(project, run):

@@ -174,6 +174,14 @@ def test_zero_3_without_a_range_of_rows(project, run):
     assert codes(run, *config("deepspeed: deepspeed_configs/zero3_bf16.json")) == []
 
 
+def test_stage_in_the_file_that_deepspeed_names(project, run, tmp_path):
+    """A file whose name tells nothing is looked into."""
+    words = config("deepspeed: ds.json", lines=["^lm_head.weight$[60:]"])
+    for stage, code in ((3, True), (2, False)):
+        (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+        assert ("SPC504" in run("check", SCAN, *words)[1]) is code
+
+
 def test_readme_example(project, run):
     """The output in the README is what such a line gives."""
     _, out, _ = run("check", SCAN, *config(lines=[r"^model\.norm\.weight$"]))

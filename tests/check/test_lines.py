@@ -11,6 +11,7 @@ from conftest import missing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spectrum.check.checking import check_scan
 from spectrum.check.config import Config, read_config
 from spectrum.check.lines import check_lines
 from spectrum.check.patterns import IntricateError, matches, parse_pattern, paths, prepare_names
@@ -100,7 +101,8 @@ def test_exactly_the_selection():
     (item,) = findings(*exact, "^model.layers.8.mlp.gate_proj.weight$", scan=scan, selection=selection)
     assert (item.code, item.line) == ("SPC415", 6)
     extra = "'model.layers.8.mlp.gate_proj.weight'"
-    assert item.message == f"The list trains 1 parameter that the selection at --top 25 does not hold: {extra}."
+    chosen = "'top 25 % of each module type by SNR (noise model iqr)'"
+    assert item.message == f"The list trains 1 parameter that the selection {chosen} does not hold: {extra}."
     (item,) = findings(*exact[:-1], "^model.layers.1.mlp.experts.[0-9].w1.", scan=scan, selection=selection)
     assert (item.code, item.line) == ("SPC416", None)
     assert "does not train 6 parameters of" in item.message
@@ -210,11 +212,14 @@ def test_paths_bound_the_work():
 
 
 def test_experts_of_an_altered_scan_do_not_fill_the_memory():
-    """A stack of 10^12 experts is no reason to count them."""
+    """A stack of 10^12 experts is not counted: the scan is found to be wrong, and its config is not matched."""
     scan = moe()
     huge = Unscored("model.layers.3.mlp.experts.*.w1.weight", "experts", (10**12, 4, 4))
     scan = Scan(scan.model, scan.settings, scan.parameters, (*scan.unscored, huge), {})
-    assert said("^lm_head.weight$", scan=scan) == []
+    config = Config("c.yml", {}, ((1, "^lm_head.weight$"),))
+    (item,) = check_scan(scan, None, config=config, transformers="4.57.6")
+    assert (item.code, item.file) == ("SPC105", "")
+    assert item.message.startswith("The scan speaks of 1,000,000,000,026 parameters of experts, 1,000,000,000,000 of ")
 
 
 def test_lines_of_yaml_forms(tmp_path):

@@ -27,7 +27,7 @@ def _listed(text):
 @pytest.mark.parametrize(
     ("words", "first_line", "count"),
     [
-        (["--count", "2"], "the best 2 of each module type by SNR (noise model iqr)", 14),
+        (["--count", "2"], "the 2 best of each module type by SNR (noise model iqr)", 14),
         (
             ["--max-params", "0.11M"],
             "top 25 % of each module type by SNR (noise model iqr), the most that trains at most 110,000 weights",
@@ -35,10 +35,10 @@ def _listed(text):
         ),
         (["--per-type", "mlp.*=50, self_attn.v_proj=0"], "top 50 % of mlp.*, 0 % of self_attn.v_proj by SNR", 18),
         (["--per-type", "mlp.*=50", "--top", "10"], "top 50 % of mlp.*, 10 % of the others by SNR", 22),
-        (["--whole-layers", "--count", "1"], "the best 1 layer of each stack, whole, by SNR (noise model iqr)", 7),
+        (["--whole-layers", "--count", "1"], "the 1 best of the layers, whole, by SNR (noise model iqr)", 7),
         (
             ["--strategy", "random", "--seed", "7", "--top", "50"],
-            "drawn at random (seed 7), as many as: top 50 % of each module type by SNR",
+            "drawn at random (seed 7), in the numbers of: top 50 % of each module type by SNR",
             42,
         ),
         (["--score", "stable-rank"], "top 25 % of each module type by stable rank", 21),
@@ -106,7 +106,7 @@ def test_scan_names_the_file_after_the_choice(llama, run):
     assert overlap.startswith("overlap with top 25 % of each module type by SNR (noise model iqr): ")
     assert path == "selection: snr_results/tiny-llama.random25-seed7.yaml"
     _, out, err = run("scan", "--model", llama, *words, "--format", "json")
-    assert json.loads(out)["description"].startswith("drawn at random (seed 7), as many as: top 25 %")
+    assert json.loads(out)["description"].startswith("drawn at random (seed 7), in the numbers of: top 25 %")
     assert overlap in err.splitlines()
     _, out, _ = run("scan", "--model", llama, "--noise-model", "mp", "--score", "condition", "--count", "2")
     assert out.splitlines()[-1] == "selection: snr_results/tiny-llama.count2-condition.yaml"

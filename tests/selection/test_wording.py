@@ -10,11 +10,11 @@ from spectrum.selection import Choice, Count, MaxWeights, MinSnr, PerType, TopPe
 _EXAMPLES = [
     (Choice(), "top25", "top 25 % of each module type by SNR (noise model iqr)"),
     (Choice(TopPercent(12.5)), "top12.5", "top 12.5 % of each module type by SNR (noise model iqr)"),
-    (Choice(Count(3)), "count3", "the best 3 of each module type by SNR (noise model iqr)"),
+    (Choice(Count(3)), "count3", "the 3 best of each module type by SNR (noise model iqr)"),
     (
         Choice(Count(3), score="condition"),
         "count3-condition",
-        "the best 3 of each module type by condition number, lowest first",
+        "the 3 best of each module type by condition number, lowest first",
     ),
     (Choice(MinSnr(2.5)), "min-snr2.5", "every parameter with an SNR (noise model iqr) of at least 2.5"),
     (
@@ -40,17 +40,17 @@ _EXAMPLES = [
     (
         Choice(strategy="random", seed=7),
         "random25-seed7",
-        "drawn at random (seed 7), as many as: top 25 % of each module type by SNR (noise model iqr)",
+        "drawn at random (seed 7), in the numbers of: top 25 % of each module type by SNR (noise model iqr)",
     ),
     (
         Choice(Count(2), strategy="bottom"),
         "count2-bottom",
-        "the lowest ranked, as many as: the best 2 of each module type by SNR (noise model iqr)",
+        "the lowest ranked, in the numbers of: the 2 best of each module type by SNR (noise model iqr)",
     ),
     (
         Choice(TopPercent(50), strategy="last", whole_layers=True),
         "layers-last50",
-        "the last layers, as many as: top 50 % of the layers, whole, by SNR (noise model iqr)",
+        "the last layers, in the numbers of: top 50 % of the layers, whole, by SNR (noise model iqr)",
     ),
 ]
 

@@ -1,20 +1,29 @@
-"""Settings of an Axolotl config that contradict a list of unfrozen parameters.
+"""Settings of an Axolotl config that contradict a selection: found here for `check` and for `--into`.
 
 Pure functions over the config's parsed values; nothing here knows of files or lines. What each rule rests on was read
 in the code of axolotl 0.19.0 and stands beside it.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from spectrum.results.scan import Model
 
+# The rules that `--into` treats by name; codes as in `spectrum.check.findings.RULES`, which never change their meaning.
+ADAPTER, REENTRANT, FSDP_1, PLUGIN = "SPC501", "SPC502", "SPC503", "SPC506"
+
+# Modules that freeze_mm_modules freezes.
+_MULTIMODAL = frozenset(
+    ("vision_tower", "vision_model", "vision_encoder", "embed_vision", "multi_modal_projector", "visual", "audio_tower",
+     "audio_model", "embed_audio")
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Conflict:
-    """One setting that does not go with the list.
+    """One setting that does not go with the selection.
 
     Attributes:
         code: of the rule, as in `spectrum.check.findings.RULES`.
@@ -29,17 +38,29 @@ class Conflict:
     remedy: str
 
 
-def find_conflicts(config: Mapping[str, Any], *, model: Model | None = None, rows: bool = False) -> list[Conflict]:
-    """Whatever in a config contradicts training a list of unfrozen parameters with it.
+def find_conflicts(
+    config: Mapping[str, Any],
+    *,
+    model: Model | None = None,
+    rows: bool = False,
+    names: Iterable[str] = (),
+    adapters: bool = False,
+) -> list[Conflict]:
+    """Whatever in a config contradicts training a selection with it.
 
     Args:
-        config: parsed, with or without the list itself. Values of unexpected types are let pass: Axolotl refuses them.
-        model: of the scan that the list comes from; None leaves the rules on the model out.
+        config: parsed, with or without the selection itself. Values of unexpected types are let pass: Axolotl refuses
+            them.
+        model: of the scan that the selection comes from; None leaves the rules on the model out.
         rows: whether a line of the list ends in a range of rows.
+        names: of the parameters that are to be trained.
+        adapters: whether LoRA adapters train the selection, in place of a list of unfrozen parameters.
     """
-    found = [conflict for rule in _RULES for conflict in rule(config)]
+    rules = (_plugin,) if adapters else (_adapter, _plugin, _reentrant, _fsdp_1, _quantised)
+    found = [conflict for rule in rules for conflict in rule(config)]
     if rows:
         found += _zero_3(config)
+    found += _multimodal(config, names)
     if model is not None:
         found += [*_base_model(config, model), *_revision(config, model), *_model_class(config, model)]
     return found
@@ -75,7 +96,7 @@ def _adapter(config: Mapping[str, Any]) -> Iterator[Conflict]:
     # of the PEFT model, 'base_model.model.model.layers...lora_A': whatever the list does not match is frozen.
     if config.get("adapter"):
         yield Conflict(
-            "SPC501", ("adapter",),
+            ADAPTER, ("adapter",),
             f"adapter: {_shown(config['adapter'])} together with unfrozen_parameters: Axolotl freezes whatever "
             "the list does not match, and that is every weight of the adapter.",
             "Remove 'adapter', or train the adapter without the list.",
@@ -87,7 +108,7 @@ def _reentrant(config: Mapping[str, Any]) -> Iterator[Conflict]:
     # Cause: transformers issue 21381, the inputs of a frozen layer need no gradient, so that none flows.
     if _inside(config, "gradient_checkpointing_kwargs", "use_reentrant") is True:
         yield Conflict(
-            "SPC502", ("gradient_checkpointing_kwargs", "use_reentrant"),
+            REENTRANT, ("gradient_checkpointing_kwargs", "use_reentrant"),
             "use_reentrant: true, which Axolotl refuses for a partially frozen model.",
             "Set use_reentrant to false.",
         )  # fmt: skip
@@ -105,7 +126,7 @@ def _fsdp_1(config: Mapping[str, Any]) -> Iterator[Conflict]:
     if str(version) != "2" and not any(original):
         key = "fsdp_config" if config.get("fsdp_config") else "fsdp"
         yield Conflict(
-            "SPC503", (key,),
+            FSDP_1, (key,),
             "FSDP 1 without use_orig_params puts frozen and trained weights into one flat parameter, "
             "which PyTorch refuses.",
             "Set fsdp_version to 2, or use_orig_params to true in fsdp_config.",
@@ -129,7 +150,7 @@ def _plugin(config: Mapping[str, Any]) -> Iterator[Conflict]:
     plugins = config.get("plugins")
     if isinstance(plugins, list) and any("SpectrumPlugin" in each for each in plugins if isinstance(each, str)):
         yield Conflict(
-            "SPC506", ("plugins",),
+            PLUGIN, ("plugins",),
             "Axolotl's own Spectrum plugin is enabled: it replaces unfrozen_parameters with a list of its own, from a "
             "published file.",
             "Remove the plugin and its spectrum_ settings.",
@@ -146,9 +167,16 @@ def _quantised(config: Mapping[str, Any]) -> Iterator[Conflict]:
             )  # fmt: skip
 
 
-_RULES: tuple[Callable[[Mapping[str, Any]], Iterator[Conflict]], ...] = (
-    _adapter, _reentrant, _fsdp_1, _plugin, _quantised,
-)  # fmt: skip
+def _multimodal(config: Mapping[str, Any], names: Iterable[str]) -> Iterator[Conflict]:
+    # utils/freeze.py, freeze_mm_modules: after the selection was unfrozen, for every parameter with such a part.
+    if config.get("freeze_mm_modules"):
+        hidden = next((name for name in names if _MULTIMODAL & set(name.split("."))), None)
+        if hidden is not None:
+            yield Conflict(
+                "SPC510", ("freeze_mm_modules",),
+                f"freeze_mm_modules is set, which freezes '{hidden}' again although it is selected.",
+                "Remove freeze_mm_modules, or leave these modules out with --exclude.",
+            )  # fmt: skip
 
 
 def _base_model(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:

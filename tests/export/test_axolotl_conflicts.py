@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import missing
 
-from spectrum.check.conflicts import find_conflicts, is_same_model, is_zero_3
+from spectrum.export.axolotl_conflicts import find_conflicts, is_same_model, is_zero_3
 from spectrum.results import Model
 
 MODEL = Model("meta-llama/Meta-Llama-3-8B", revision="ab" * 20, model_class="LlamaForCausalLM", name_mapping="exact")
@@ -64,6 +64,28 @@ def test_without_a_row_range_zero_3_is_no_conflict():
     assert find_conflicts({"deepspeed": "zero3.json"}, model=MODEL) == []
 
 
+def test_adapters_have_fewer_conflicts():
+    """Frozen weights, FSDP 1 and quantisation are what they are made for; the plugin would freeze them."""
+    config = {
+        "adapter": "qlora",
+        "load_in_4bit": True,
+        "fsdp": ["full_shard"],
+        **yaml.safe_load(f"{REENTRANT}\n{PLUGIN}"),
+    }
+    assert [item.code for item in find_conflicts(config, adapters=True)] == ["SPC506"]
+    assert [item.code for item in find_conflicts(config)] == ["SPC501", "SPC506", "SPC502", "SPC503", "SPC507"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("model.visual.blocks.0.attn.qkv.weight", True), ("model.visual_head.weight", False)]
+)
+def test_multimodal_parts_are_frozen_again(name, found):
+    """Only where the setting is on, and by whole parts of names."""
+    names = ["lm_head.weight", name]
+    assert [item.code for item in find_conflicts({"freeze_mm_modules": True}, names=names)] == ["SPC510"] * found
+    assert find_conflicts({"freeze_mm_modules": False}, names=names) == []
+
+
 def test_without_a_model():
     """The rules on the model need one."""
     config = {"base_model": "x", "revision_of_model": "cd" * 20, "type_of_model": "X"}
@@ -98,18 +120,11 @@ def test_same_model(base_model, scanned, same):
     assert is_same_model(base_model, scanned) is same
 
 
-def test_stage_in_the_file_that_deepspeed_names(project, run, tmp_path):
-    """A file whose name tells nothing is looked into."""
-    import json
-
-    from check.cases import config
-    from check.conftest import SCAN
-
-    words = config("deepspeed: ds.json", lines=["^lm_head.weight$[60:]"])
-    for stage, code in ((3, True), (2, False)):
-        (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
-        assert ("SPC504" in run("check", SCAN, *words)[1]) is code
-    assert is_zero_3("DeepSpeed_configs/ZeRO-3.json")
+@pytest.mark.parametrize("name", ["DeepSpeed_configs/ZeRO-3.json", "zero_3.json", "zero3_bf16_cpuoffload_all.json"])
+def test_zero_3_by_its_name(name):
+    """However it is spelled."""
+    assert is_zero_3(name)
+    assert not is_zero_3(name.replace("3", "2", 1))
 
 
 # Settings Axolotl itself refuses beside a list -> (module, class, validator).
