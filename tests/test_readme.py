@@ -83,3 +83,26 @@ def test_choosing_and_comparing_are_as_printed(run):
                 given = out + err
             version = re.compile(r"transformers [\d.]+")
             assert version.sub("", given) == version.sub("", printed)
+
+
+def test_links_lead_to_sections():
+    """Each link within the README names a heading, as GitHub writes its anchor, and the contents name every section."""
+    titles = re.findall(r"^## (.*)$", README, flags=re.MULTILINE)
+    anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+    links = re.findall(r"\]\(#([^)]+)\)", README)
+    assert set(links) <= set(anchors)
+    contents = README.split("\nContents: ")[1].split("\n\n")[0]
+    assert re.findall(r"\]\(#([^)]+)\)", contents) == anchors
+
+
+def test_from_a_model_to_a_config(llama, run):
+    """The four commands that the section on use begins with go through, on a small model of that name."""
+    llama.rename("Meta-Llama-3-8B")
+    Path("axolotl.yml").write_text("base_model: ./Meta-Llama-3-8B\nlearning_rate: 1e-5  # kept\n")
+    block = README.split("\n## Use\n")[1].split("```sh\n")[1].split("```")[0]
+    commands = [line.partition("#")[0].split()[1:] for line in block.splitlines()]
+    assert [words[0] for words in commands] == ["scan", "select", "budget", "check"]
+    assert [run(*words)[0] for words in commands] == [0, 0, 0, 0]
+    text = Path("axolotl.yml").read_text()
+    assert "learning_rate: 1e-5  # kept\n" in text
+    assert text.count("# Spectrum: top 40 % of each module type") == 1

@@ -16,12 +16,18 @@ from spectrum.errors import SpectrumError, one_line
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 INTERRUPTED = 130
+COMMANDS = ("scan", "select", "show", "diff", "budget", "check", "import", "bench")
 LONGEST_LINE = 2000  # characters
 INTERRUPTION = "interrupted. A scan carries on where it stopped when the same command is run again."
 
 
 class SpectrumGroup(TyperGroup):
     """Ends with exit code 0 done, 1 a clear error, 2 wrong usage, 130 interrupted, and one line on stderr."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """The commands in the order in which they are used, not in that of the imports."""
+        names = super().list_commands(ctx)
+        return [name for name in COMMANDS if name in names] + [name for name in names if name not in COMMANDS]
 
     def main(
         self,
@@ -50,7 +56,8 @@ class SpectrumGroup(TyperGroup):
                 raise
             fail(str(error), 1)
         except _UsageError as error:
-            fail(f"{error.format_message()} Try '{_help_command(error)}'.", 2)  # type: ignore[attr-defined]
+            message = _sentence(error.format_message())  # type: ignore[attr-defined]
+            fail(f"{message} Try '{_help_command(error)}'.", 2)
         except OSError as error:
             if debug:
                 raise
@@ -97,6 +104,12 @@ def make_printable() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  open to the end
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _sentence(message: str) -> str:
+    """A message of typer as a whole sentence: it leaves out the full stop, and says 'Value error, ' before choices."""
+    text = message.replace(": Value error, ", ": ", 1).rstrip()
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _help_command(error: Exception) -> str:

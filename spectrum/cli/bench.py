@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from spectrum.bench import Measurement
 
 
-@app.command(epilog="Example: spectrum bench --like llama-3-8b --layers 1")
+@app.command(
+    short_help="Time this machine against the plain SVD.", epilog="Example: spectrum bench --like llama-3-8b --layers 1"
+)
 def bench(
     like: Annotated[
         Literal["minilm", "llama-3-8b", "llama-3-70b", "mixtral-8x22b"],
@@ -39,7 +41,7 @@ def bench(
     from spectrum.scan import choose_device  # noqa: PLC0415
 
     model, chosen = MODELS[like], choose_device(device)
-    hint(f"Measuring {len(model.shapes)} shapes of {like} on {chosen}, {torch.get_num_threads()} threads.")
+    hint(f"Measuring {len(model.shapes)} shapes of {like} on {chosen}, threads: {torch.get_num_threads()}.")
     measured = []
     for measurement in measure(model, layers=layers, pairs=pairs, device=chosen, accuracy=accuracy):
         rows, cols = measurement.shape

@@ -21,8 +21,8 @@ from spectrum.budget import (
     with_lora,
 )
 from spectrum.cli.app import app
-from spectrum.cli.options import Embeddings, Exclude, Modules, Norms, ScanFile, TreatmentName, percent
-from spectrum.cli.output import show
+from spectrum.cli.options import Embeddings, Exclude, Modules, Norms, ScanFile, TreatmentName, percent, read_percent
+from spectrum.cli.output import hint, show
 from spectrum.cli.stored import narrowed
 from spectrum.errors import SpectrumError
 from spectrum.results import Scan, read_scan
@@ -31,7 +31,10 @@ from spectrum.selection import select_top
 PERCENTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)
 
 
-@app.command(epilog="Example: spectrum budget snr_results/Meta-Llama-3-8B.json --gpus 8 --sharding zero3 --memory 24GB")
+@app.command(
+    short_help="Tell the memory per GPU that training takes.",
+    epilog="Example: spectrum budget snr_results/Meta-Llama-3-8B.json --gpus 8 --sharding zero3 --memory 24GB",
+)
 def budget(
     scan_file: ScanFile,
     top: Annotated[
@@ -39,6 +42,7 @@ def budget(
         typer.Option(
             "--top",
             metavar="PERCENT",
+            parser=read_percent,
             callback=percent,
             help="One selection in detail, to the byte, in place of the table.",
         ),
@@ -56,22 +60,32 @@ def budget(
         Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor", "sgd", "muon"],
         typer.Option("--optimizer", help="Whose state is counted."),
     ] = "adamw",
-    momentum: Annotated[bool, typer.Option("--momentum/--no-momentum", help="Whether sgd has momentum.")] = False,
+    momentum: Annotated[
+        bool | None,
+        typer.Option("--momentum/--no-momentum", help="Whether sgd has momentum. [default: no-momentum]"),
+    ] = None,
     precision: Annotated[
         Literal["bf16", "fp32-master"],
         typer.Option("--precision", help="All in bf16, or with fp32 copies of the trained weights."),
     ] = "bf16",
-    lora_rank: Annotated[int, typer.Option("--lora-rank", metavar="N", min=1, help="Of the LoRA beside it.")] = 16,
+    lora_rank: Annotated[
+        int, typer.Option("--lora-rank", metavar="N", min=1, help="Rank of the LoRA that the last row shows.")
+    ] = 16,
     sequence_length: Annotated[
         int | None,
         typer.Option("--sequence-length", metavar="N", min=1, help="Tokens of a sequence: estimates activations, too."),
     ] = None,
     micro_batch: Annotated[
-        int, typer.Option("--micro-batch", metavar="N", min=1, help="Sequences at a time on one GPU.")
-    ] = 1,
+        int | None,
+        typer.Option("--micro-batch", metavar="N", min=1, help="Sequences at a time on one GPU. [default: 1]"),
+    ] = None,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing/--no-checkpointing", help="Recompute activations, layer by layer.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--checkpointing/--no-checkpointing",
+            help="Recompute activations, layer by layer. [default: checkpointing]",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="The model's config.json, for activations.")
     ] = None,
@@ -85,9 +99,13 @@ def budget(
     if top is not None and memory_size is not None:
         raise typer.BadParameter("give --top or --memory, not both.", param_hint="--memory")
     limit = None if memory_size is None else _limit(memory_size)
+    if momentum is not None and optimizer != "sgd":
+        raise typer.BadParameter("only --optimizer sgd has it as a choice.", param_hint="--momentum")
     sequences = _sequences(sequence_length, micro_batch, config, checkpointing=checkpointing)
     (scan,) = narrowed([read_scan(scan_file)], modules, exclude)
-    setup = Setup(optimizer, precision, sharding, gpus, momentum)
+    setup = Setup(optimizer, precision, sharding, gpus, momentum or False)
+    if gpus > 1 and sharding == "none":
+        hint(f"note: without --sharding, each of the {gpus} GPUs holds everything, as one would.")
 
     def needed(top_percent: float) -> Memory:
         selection = select_top(scan, top_percent, embeddings=embeddings.value, norms=norms.value)
@@ -146,16 +164,23 @@ def _limit(text: str) -> int:
         raise typer.BadParameter(f"{error}.", param_hint="--memory") from error
 
 
-def _sequences(length: int | None, micro_batch: int, config: Path | None, *, checkpointing: bool) -> int:
+def _sequences(length: int | None, micro_batch: int | None, config: Path | None, *, checkpointing: bool | None) -> int:
     """Bytes of activations; 0 where none are asked for."""
     if length is None and config is None:
+        if micro_batch is not None or checkpointing is not None:
+            raise typer.BadParameter(
+                "activations are estimated only with --sequence-length and --config.",
+                param_hint="--micro-batch" if micro_batch is not None else "--checkpointing",
+            )
         return 0
     if length is None or config is None:
         raise typer.BadParameter(
             "activations need both, the length and the model's config.json.", param_hint="--sequence-length, --config"
         )
     sizes = dimensions(_read_config(config), str(config))
-    return activation_bytes(sizes, sequence_length=length, micro_batch=micro_batch, checkpointing=checkpointing)
+    return activation_bytes(
+        sizes, sequence_length=length, micro_batch=micro_batch or 1, checkpointing=checkpointing is not False
+    )
 
 
 def _read_config(path: Path) -> dict[str, Any]:

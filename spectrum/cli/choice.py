@@ -93,7 +93,8 @@ def overlap_lines(found: Overlap | None) -> list[str]:
     """The comparison with the plain selection, in words."""
     if found is None:
         return []
-    lines = [f"overlap with {found.plain}: {found.shared} parameters in both, Jaccard {found.jaccard:.3f}"]
+    parameters = "1 parameter" if found.shared == 1 else f"{found.shared} parameters"
+    lines = [f"overlap with {found.plain}: {parameters} in both, Jaccard {found.jaccard:.3f}"]
     return lines + ([f"rankings against those: Spearman {_spread(found.correlations)}"] if found.correlations else [])
 
 

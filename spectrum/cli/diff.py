@@ -33,7 +33,10 @@ def correlation(value: float | None) -> float | None:
     return value
 
 
-@app.command(epilog="Example: spectrum diff snr_results/base.json snr_results/tuned.json --fail-below 0.9")
+@app.command(
+    short_help="Compare two scans.",
+    epilog="Example: spectrum diff snr_results/base.json snr_results/tuned.json --fail-below 0.9",
+)
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="Scan file to compare with.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Scan file to compare.")],

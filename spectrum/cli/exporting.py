@@ -143,7 +143,7 @@ def put_into(path: Path, selection: Selection, scan: Scan, target: Format, lora:
         shutil.copymode(path, temporary)
 
     replace_file(path, write)
-    hint(f"Put the selection into '{path}'.", quiet=quiet)
+    hint(f"Wrote the selection into '{path}'.", quiet=quiet)
 
 
 def _read(path: Path) -> str:

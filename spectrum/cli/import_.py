@@ -12,7 +12,9 @@ from spectrum.results import file_stem, import_scan, read_scan, write_scan
 
 
 @app.command(
-    "import", epilog="Example: spectrum import snr_results_Meta-Llama-3-8B.json --model meta-llama/Meta-Llama-3-8B"
+    "import",
+    short_help="Convert an older result file to a scan file.",
+    epilog="Example: spectrum import snr_results_Meta-Llama-3-8B.json --model meta-llama/Meta-Llama-3-8B",
 )
 def import_(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="Result file of the authors' program.")],

@@ -42,6 +42,14 @@ class TreatmentName(str, Enum):
     freeze = "freeze"
 
 
+def read_percent(text: str) -> float:
+    """A percentage, with or without its sign: `25`, `2.5` or `25%`."""
+    try:
+        return float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no percentage: give more than 0 and at most 100.") from None
+
+
 def percent(value: float | None) -> float | None:
     """Refuse a percentage that selects nothing or more than everything."""
     if value is not None and not 0 < value <= 100:
@@ -59,7 +67,11 @@ def known_device(value: str) -> str:
 Top = Annotated[
     float | None,
     typer.Option(
-        "--top", metavar="PERCENT", callback=percent, help="Percent of each module type to select. [default: 25]"
+        "--top",
+        metavar="PERCENT",
+        parser=read_percent,
+        callback=percent,
+        help="Percent of each module type to select. [default: 25]",
     ),
 ]
 CountOption = Annotated[
@@ -95,7 +107,7 @@ StrategyOption = Annotated[
     Strategy,
     typer.Option("--strategy", help="top, or a control of the same size: bottom, random, first or last layers."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Of --strategy random. [default: 0]")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of --strategy random. [default: 0]")]
 FormatOption = Annotated[Format, typer.Option("--format", help="What to write the selection as.")]
 Embeddings = Annotated[TreatmentName, typer.Option("--embeddings", help="Train the embedding and the head, or not.")]
 Norms = Annotated[TreatmentName, typer.Option("--norms", help="Train all norms, or none.")]

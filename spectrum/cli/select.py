@@ -36,7 +36,10 @@ from spectrum.selection import overlap
 from spectrum.selection import select as choose
 
 
-@app.command(epilog="Example: spectrum select snr_results/Meta-Llama-3-8B.json --top 50 > unfrozen.yaml")
+@app.command(
+    short_help="Select from a stored scan, without the model.",
+    epilog="Example: spectrum select snr_results/Meta-Llama-3-8B.json --top 50 > unfrozen.yaml",
+)
 def select(
     scan_file: ScanFile,
     top: Top = None,

@@ -12,7 +12,10 @@ from spectrum.cli.stored import narrowed, rescored
 from spectrum.results import read_scan, scan_to_json
 
 
-@app.command(epilog="Example: spectrum show snr_results/Meta-Llama-3-8B.json --heatmap --modules 'mlp.*'")
+@app.command(
+    short_help="Show the scores of a scan.",
+    epilog="Example: spectrum show snr_results/Meta-Llama-3-8B.json --heatmap --modules 'mlp.*'",
+)
 def show(
     scan_file: ScanFile,
     modules: Modules = None,

@@ -175,7 +175,9 @@ def _last(node: yaml.Node, start: int) -> int:
 
 
 def _first_line(error: BaseException) -> str:
-    problem = getattr(error, "problem", None)
+    # "expected a single document in the stream" is the context of the problem "but found another document".
+    parts = (getattr(error, "context", None), getattr(error, "problem", None))
+    problem = ", ".join(part for part in parts if part)
     mark = getattr(error, "problem_mark", None)
     where = f" in line {mark.line + 1}" if mark else ""
     return f"{problem or type(error).__name__}{where}"

@@ -13,7 +13,7 @@ def to_json(selection: Selection, scan: Scan) -> str:
         "model": {"id": scan.model.id, "revision": scan.model.revision, "parameters": scan.model.parameters},
         "noise_model": scan.settings.noise_model,
         "description": selection.description,
-        "top_percent": selection.top_percent,
+        "top_percent": None if selection.top_percent is None else float(selection.top_percent),
         "trainable": selection.trainable,
         "embeddings": selection.embeddings,
         "norms": selection.norms,

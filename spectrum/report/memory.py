@@ -16,9 +16,13 @@ _PARTS = {
 }
 
 
+def _unit(largest_bytes: int) -> tuple[str, float]:
+    return ("GB", 1e9) if largest_bytes >= 1e9 else ("MB", 1e6)
+
+
 def memory_table(rows: Mapping[str, Memory]) -> Table:
     """A row per selection: trained weights, their share, and each part of the memory in GB or, if small, MB."""
-    unit, scale = ("GB", 1e9) if max(row.total for row in rows.values()) >= 1e9 else ("MB", 1e6)
+    unit, scale = _unit(max(row.total for row in rows.values()))
     parts = [part for part in _PARTS if any(getattr(row, part) for row in rows.values())]
     table = Table(f"{unit} per GPU", box=None, pad_edge=False, header_style="bold")
     for heading in ("trainable", "share", *parts):
@@ -32,11 +36,12 @@ def memory_table(rows: Mapping[str, Memory]) -> Table:
 def memory_parts(row: Memory) -> Table:
     """A row per part of one selection's memory, to the byte."""
     table = Table("per GPU", box=None, pad_edge=False, header_style="bold")
-    for heading in ("bytes", "GB"):
+    unit, scale = _unit(row.total)
+    for heading in ("bytes", unit):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("what")
     for part, meaning in _PARTS.items():
         size_bytes: int = getattr(row, part)
         if size_bytes:
-            table.add_row(part, f"{size_bytes:,}", f"{size_bytes / 1e9:.2f}", meaning)
+            table.add_row(part, f"{size_bytes:,}", f"{size_bytes / scale:.2f}", meaning)
     return table

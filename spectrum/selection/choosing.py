@@ -46,7 +46,10 @@ def select(scan: Scan, choice: Choice, *, conditions: Mapping[str, float] | None
     """
     types = module_type_pools(scan, score_keys(scan, choice.score, conditions=conditions))
     if not types:
-        raise SelectionError(f"The scan of '{scan.model.id}' scores no weight matrix, so there is nothing to rank.")
+        raise SelectionError(
+            f"No scored weight matrix of '{scan.model.id}' is left to rank. Where --modules or --exclude "
+            "was given, leave a module type in; 'spectrum show' lists them."
+        )
     pools = layer_pools(types) if choice.whole_layers else types
     if not pools:
         raise SelectionError(f"The scan of '{scan.model.id}' scores nothing inside numbered layers.")

@@ -183,6 +183,9 @@ def test_no_sizes(text):
         ([SCAN, "--memory", "1GB"], 1, "No selection fits: the smallest, one parameter of each module type, takes"),
         ([SCAN, "--memory", "80GB", "--top", "5"], 2, "give --top or --memory, not both"),
         ([SCAN, "--top", "101"], 2, "101 is out of range"),
+        ([SCAN, "--momentum"], 2, "Invalid value for --momentum: only --optimizer sgd has it as a choice."),
+        ([SCAN, "--micro-batch", "4"], 2, "--micro-batch: activations are estimated only with --sequence-length and"),
+        ([SCAN, "--no-checkpointing"], 2, "--checkpointing: activations are estimated only with --sequence-length"),
         ([SCAN, "--lora-rank", "0"], 2, "Invalid value for '--lora-rank'"),
         ([SCAN, "--sequence-length", "10"], 2, "activations need both"),
         ([SCAN, "--config", "config.json"], 2, "activations need both"),
@@ -208,3 +211,20 @@ def test_imported_scan(published, run):
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "does not hold the shape of 'model.layers.0." in err
     assert err.endswith("so its memory cannot be told. Scan the model itself.\n")
+
+
+def test_several_gpus_that_share_nothing(scanned, run):
+    """They hold what one would, and the user is told."""
+    code, out, err = run("budget", SCAN, "--gpus", "8")
+    assert (code, out) == (0, run("budget", SCAN)[1])
+    assert err == "note: without --sharding, each of the 8 GPUs holds everything, as one would.\n"
+
+
+def test_a_small_model_in_detail(llama, run):
+    """Its parts are in MB, as in the table; in GB they would all be 0.00."""
+    run("scan", "--model", llama, "--quiet")
+    _, out, _ = run("budget", "snr_results/tiny-llama.json", "--top", "25%")
+    heading, weights = out.splitlines()[2:4]
+    assert heading.split() == ["per", "GPU", "bytes", "MB", "what"]
+    number = weights.split()[1].replace(",", "")
+    assert weights.split()[2] == f"{int(number) / 1e6:.2f}" != "0.00"

@@ -191,3 +191,31 @@ def test_imported_scans(run, words):
     code, out, err = run("select", path.strip(), *words)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "can the model" in err or "Choose by --score snr, or scan the model." in err
+
+
+@pytest.mark.parametrize("written", ["50%", "50 %", "50", "5e1"])
+def test_top_with_its_sign(scanned, run, written):
+    """A percentage is one with and without its sign."""
+    assert run("select", SCAN, "--top", written)[1] == run("select", SCAN, "--top", "50.0")[1]
+    assert "# Spectrum: top 50 % of each module type" in run("select", SCAN, "--top", written)[1]
+
+
+def test_one_parameter_in_both(scanned, run):
+    """The number and its noun agree."""
+    _, _, err = run("select", SCAN, "--modules", "mlp.up_proj", "--count", "1")
+    assert err.splitlines()[-1].startswith(
+        "overlap with top 25 % of each module type by SNR (noise model iqr): 1 param"
+    )
+    assert ": 1 parameter in both, Jaccard 0.333" in err
+
+
+def test_nothing_left_to_rank(scanned, run):
+    """The options that leave nothing are named."""
+    code, _, err = run("select", SCAN, "--exclude", "*")
+    assert (code, err) == (
+        1,
+        (
+            "spectrum: No scored weight matrix of 'tiny-llama' is left to rank. Where --modules or --exclude was "
+            "given, leave a module type in; 'spectrum show' lists them.\n"
+        ),
+    )

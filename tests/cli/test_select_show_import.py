@@ -162,3 +162,33 @@ def test_import_of_the_empty_file(published, run):
     code, out, err = run("import", published / "snr_results_deepseek-ai-DeepSeek-V3.1-Base.json")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "is empty: it holds no scores" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--top", "abc"], "Invalid value for '--top': 'abc' is no percentage: give more than 0 and at most 100."),
+        (["--strategy", "best"], "'best' is not one of 'top', 'bottom', 'random', 'first', 'last'."),
+        (["--count", "0"], "greater than or equal to 1."),
+    ],
+)
+def test_wrong_usage_is_whole_sentences(run, words, message):
+    """Typer's own messages end in a full stop, too, and without the name of an exception."""
+    code, out, err = run("select", SCAN, *words)
+    assert (code, out) == (2, "")
+    assert err.endswith(f"{message} Try 'spectrum select --help'.\n")
+    assert "Value error" not in err
+
+
+def test_help_lists_the_commands_in_the_order_of_their_use(run):
+    """From scan to bench."""
+    _, out, _ = run("--help")
+    listed = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.startswith("  ")]
+    assert [name for name in listed if name in ("scan", "select", "show", "diff", "budget", "check")] == [
+        "scan",
+        "select",
+        "show",
+        "diff",
+        "budget",
+        "check",
+    ]

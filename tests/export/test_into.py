@@ -261,7 +261,10 @@ def test_an_alias_in_the_list_is_replaced():
             "a: !!python/object/apply:os.system [x]\nbase_model: y\n",
             "is not valid YAML: could not determine a constructor",
         ),
-        ("a: 1\n---\nb: 2\n", "is not valid YAML: but found another document"),
+        (
+            "a: 1\n---\nb: 2\n",
+            "is not valid YAML: expected a single document in the stream, but found another document in line 2.",
+        ),
         ("{base_model: x}\n", "is no config"),
         ("- a\n", "is no config"),
         ("", "is no config"),
@@ -334,7 +337,7 @@ def test_from_the_command_line(run, llama):
     config.write_text("base_model: ./tiny-llama\n# comment\nadapter:\n")
     config.chmod(0o640)
     code, _, err = run("scan", "--model", llama, "--top", "50", "--into", config)
-    assert (code, "Put the selection into 'config.yml'." in err) == (0, True)
+    assert (code, "Wrote the selection into 'config.yml'." in err) == (0, True)
     scanned = config.read_text()
     assert scanned.startswith("base_model: ./tiny-llama\n# comment\nadapter:\n# Spectrum: top 50 %")
     before = config.stat()

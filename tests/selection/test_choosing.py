@@ -153,5 +153,5 @@ def test_no_embedding_is_reported():
 
 def test_nothing_to_rank():
     """A scan of norms only."""
-    with pytest.raises(SelectionError, match="scores no weight matrix"):
+    with pytest.raises(SelectionError, match="No scored weight matrix of 'm' is left to rank"):
         select_top(make_scan([entry("l.0.norm.weight", None, kind="norm")]), 50)
