@@ -70,7 +70,8 @@ class SpectrumGroup(TyperGroup):
 def fail(message: str, code: int) -> NoReturn:
     """Print an error as one line on stderr and leave."""
     line = one_line(message)
-    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."  # names in it may be of any length
+    if len(line) > LONGEST_LINE:  # what it quotes may be of any length; the remedy stands at the end
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
     print(f"spectrum: {line}", file=sys.stderr)
     leave(code)
 

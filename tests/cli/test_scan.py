@@ -319,7 +319,7 @@ def test_guessed_kinds_do_not_pass_for_exact(llama, run):
 
 def test_files_written_during_the_scan(llama, run, monkeypatch):
     """The shard changes after the matrices were read: no scan is stored for weights that are no more."""
-    from spectrum.cli import scan as command
+    from spectrum.cli import scanning as command
 
     real = command.run_scan
 
