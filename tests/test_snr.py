@@ -71,6 +71,7 @@ def test_a_value_on_the_threshold_is_noise():
     assert score.threshold == sigma[2]
     assert score.signal_count == 2
     assert score.ratio == pytest.approx(16.0 / (sigma[2] + 3.1), rel=EXACT)
+    assert snr_of_each(sigma[np.newaxis], (5, 5)) == pytest.approx([score.snr], rel=EXACT)
 
 
 def test_saturated_where_nothing_lies_below():

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spectrum.cli.output import hint, warn
+from spectrum.cli.stored import narrowed
 from spectrum.errors import SpectrumError
-from spectrum.naming import match_module_types
 from spectrum.results import Scan, file_stem, read_scan, write_scan
 from spectrum.results.published import fetch_published
-from spectrum.results.reuse import narrow
 
 PUBLISHED_URL = "https://raw.githubusercontent.com/QuixiAI/spectrum/main/model_snr_results"
 
@@ -29,5 +28,4 @@ def published_scan(model: str, base_url: str, out: Path, *, modules: Sequence[st
         "published scores tell neither the revision of the model nor shapes, and their names are those of the "
         "checkpoint; scan the model for an exact list."
     )
-    wanted = match_module_types({item.module_type for item in scan.parameters}, modules, exclude)
-    return narrow(scan, [item.name for item in scan.parameters if item.module_type in wanted])
+    return narrowed([scan], modules, exclude)[0]

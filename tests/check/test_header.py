@@ -107,6 +107,22 @@ def test_options_overrule_the_header(project, run):
     assert checked(run, "--strategy", "bottom", "--count", "2") != []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--top 25", "--count 1", "--min-snr 0.1", "--max-params 90k", "--trainable 50%", "--per-type *=50",
+        "--whole-layers", "--score ratio", "--strategy last", "--strategy random --seed 1",
+    ],
+)  # fmt: skip
+def test_any_option_that_chooses_is_a_choice(project, run, words):
+    """Each alone takes the place of what the header says; those that do not choose leave it unclear."""
+    _, listed, _ = run("select", SCAN, "--count", "2")
+    Path(CONFIG).write_text(listed)
+    assert {code for code, _ in checked(run, *words.split())} <= {"SPC415", "SPC416"}
+    for others in (["--norms", "train"], ["--noise-model", "mp"], ["--modules", "mlp.*"]):
+        assert [code for code, _ in checked(run, *others)] == ["SPC418"]
+
+
 def test_what_was_not_compared_is_not_looked_at(project, run):
     """The last line of the report does not claim it."""
     _, listed, _ = run("select", SCAN, "--count", "2")

@@ -7,8 +7,9 @@ import pytest
 from export.models import example, golden, renamed, scan_of
 
 from spectrum.errors import SelectionError
-from spectrum.export import to_names, to_regex
-from spectrum.export.matching import anchored, expression
+from spectrum.export import to_axolotl, to_names, to_regex
+from spectrum.export.matching import MOST_EXPERTS, anchored, expression, runtime_names
+from spectrum.results import Unscored
 from spectrum.selection import select_top
 
 
@@ -77,3 +78,32 @@ def test_control_characters_are_refused(odd):
     for write in (to_names, to_regex):
         with pytest.raises(SelectionError, match="holds a control character"):
             write(select_top(scan, 50), scan)
+
+
+@pytest.mark.parametrize("rows", [10**12, 2**63 - 1])
+def test_more_experts_than_any_model_has(rows):
+    """An altered scan is refused before a name is made; a long parameter of its own is one name."""
+    base = example()
+    scan = replace(base, unscored=(*base.unscored, Unscored("model.extra.weight", "matrix", (rows, 4))))
+    selection = select_top(scan, 50)
+    assert to_names(selection, scan) == golden("names.txt")
+    others = tuple(Unscored(f"model.layers.{n}.experts.*.w1.bias", "bias", (rows, 4)) for n in range(2))
+    scan = replace(base, unscored=(*base.unscored, *others))
+    for export in (to_names, to_regex, to_axolotl):
+        with pytest.raises(SelectionError) as caught:
+            export(selection, scan)
+        assert str(caught.value) == (
+            f"The scan speaks of {2 * rows:,} parameters of experts, {rows:,} of them under "
+            "'model.layers.0.experts.*.w1.bias'; no model has more than 1,000,000. "
+            "The file was altered; scan the model again."
+        )
+
+
+def test_as_many_experts_as_models_may_have():
+    """The limit itself is allowed."""
+    base = example()
+    expert = Unscored("model.layers.0.experts.*.w1.bias", "bias", (MOST_EXPERTS, 4))
+    assert len(runtime_names(replace(base, parameters=(), unscored=(expert,)))[expert.name]) == MOST_EXPERTS
+    one = replace(expert, name="model.layers.1.experts.*.w1.bias", shape=(1, 4))
+    with pytest.raises(SelectionError, match="1,000,001 parameters of experts"):
+        runtime_names(replace(base, unscored=(expert, one)))
