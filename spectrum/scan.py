@@ -1,19 +1,17 @@
 """The loop: in which order matrices are read and decomposed, on which device. Knows no files of results."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
-from typing import TypeAlias
 
 import torch
 
 from spectrum.checkpoint import FLOAT_SIZES, Checkpoint
 from spectrum.errors import CheckpointError, DecompositionError, SpectrumError
 from spectrum.gram import slice_length
+from spectrum.matrices import part_bytes, read_matrices, reads_of
 from spectrum.naming import Matrix, Parameter
 from spectrum.prefetch import Read, read_ahead
 from spectrum.singular import (
@@ -23,8 +21,6 @@ from spectrum.singular import (
     batch_singular_values,
     singular_values_of_rows,
 )
-
-ReadRows: TypeAlias = Callable[[str, int, int | None], torch.Tensor]
 
 # Small matrices of one shape are read and decomposed together up to this much in storage, large ones one at a time on
 # the CPU. 32 MiB are a hundred 384 x 384 matrices in bfloat16, and little beside what torch itself takes.
@@ -119,74 +115,11 @@ def decompose(
         pieces.close()
 
 
-def read_matrix(checkpoint: Checkpoint, matrix: Matrix, read: ReadRows | None = None) -> torch.Tensor:
-    """The numbers of one matrix, (rows, cols), in the dtype the checkpoint is read in.
-
-    Of a stack of experts only the one is read.
-
-    Args:
-        checkpoint: open.
-        matrix: of one of its parameters.
-        read: in place of `checkpoint.read`.
-    """
-    read = read or checkpoint.read
-    if matrix.pieces:
-        return torch.cat([read_matrix(checkpoint, piece, read) for piece in matrix.pieces], dim=matrix.axis)
-    rows = _rows_of(checkpoint, matrix)
-    part = read(matrix.tensor, *(rows or (0, None)))
-    if matrix.view is None:
-        return part[0][matrix.index[1:]] if rows else part[matrix.index]
-    # A copy of the part, or it would keep the whole alive.
-    return part[matrix.index[1:]] if rows else part.reshape(matrix.view)[matrix.index].clone()
-
-
 def bytes_to_read(checkpoint: Checkpoint, parameters: Sequence[Parameter], *, device: str) -> int:
     """Bytes of the checkpoint that decomposing the parameters once reads."""
     batches = _batches(plan_tasks(checkpoint, parameters), device)
-    reads = ({read for task in batch for read in _reads_of(checkpoint, task.matrix)} for batch in batches)
-    return sum(_part_bytes(checkpoint, *read) for batch in reads for read in batch)
-
-
-def _reads_of(checkpoint: Checkpoint, matrix: Matrix) -> list[tuple[str, tuple[int, int] | None]]:
-    if matrix.pieces:
-        return [read for piece in matrix.pieces for read in _reads_of(checkpoint, piece)]
-    return [(matrix.tensor, _rows_of(checkpoint, matrix))]
-
-
-def _part_bytes(checkpoint: Checkpoint, name: str, rows: tuple[int, int] | None) -> int:
-    tensor = checkpoint.tensors[name]
-    return tensor.size_bytes * (rows[1] - rows[0]) // tensor.shape[0] if rows else tensor.size_bytes
-
-
-def _rows_of(checkpoint: Checkpoint, matrix: Matrix) -> tuple[int, int] | None:
-    """The rows of its tensor that hold a matrix of a stack; None where all of it is read."""
-    expert = matrix.index[0] if matrix.index else None
-    if not isinstance(expert, int):
-        return None
-    if matrix.view is None:
-        return expert, expert + 1
-    view, shape = matrix.view, checkpoint.tensors[matrix.tensor].shape
-    flat = len(view) == 3 and (view[0] * view[1], view[2]) == shape
-    return (expert * view[1], (expert + 1) * view[1]) if flat else None
-
-
-def _once(read: ReadRows) -> ReadRows:
-    """The same, but rows that two matrices share (gate and up of a fused expert) are read once, by who asks first."""
-    lock, results = Lock(), dict[tuple[str, int, int | None], "Future[torch.Tensor]"]()
-
-    def read_once(name: str, start: int, stop: int | None) -> torch.Tensor:
-        with lock:
-            first = (name, start, stop) not in results
-            result = results.setdefault((name, start, stop), Future())
-        if first:
-            try:
-                result.set_result(read(name, start, stop))
-            except BaseException as error:
-                result.set_exception(error)
-                raise
-        return result.result()
-
-    return read_once
+    reads = ({read for task in batch for read in reads_of(checkpoint, task.matrix)} for batch in batches)
+    return sum(part_bytes(checkpoint, *read) for batch in reads for read in batch)
 
 
 def choose_device(wanted: str, *, local_rank: int = 0) -> str:
@@ -244,7 +177,7 @@ def _reads(checkpoint: Checkpoint, batch: Sequence[Task]) -> Iterator[Read[list[
     if not _by_rows(batch):
         matrices = [task.matrix for task in batch]
         size_bytes = sum(map(_size_bytes, batch))
-        yield Read(size_bytes, lambda: _read_matrices(checkpoint, matrices))
+        yield Read(size_bytes, lambda: read_matrices(checkpoint, matrices))
         return
     rows, cols = batch[0].matrix.shape
     step = slice_length(cols)
@@ -252,14 +185,6 @@ def _reads(checkpoint: Checkpoint, batch: Sequence[Task]) -> Iterator[Read[list[
         stop = min(start + step, rows)
         row_bytes = _size_bytes(batch[0]) // rows
         yield Read((stop - start) * row_bytes, partial(_read_rows, checkpoint, batch[0].matrix.tensor, start, stop))
-
-
-def _read_matrices(checkpoint: Checkpoint, matrices: Sequence[Matrix]) -> list[torch.Tensor]:
-    read = _once(checkpoint.read)
-    if checkpoint.concurrent_reads == 1 or len(matrices) == 1:
-        return [read_matrix(checkpoint, matrix, read) for matrix in matrices]
-    with ThreadPoolExecutor(checkpoint.concurrent_reads) as pool:
-        return list(pool.map(lambda matrix: read_matrix(checkpoint, matrix, read), matrices))
 
 
 def _read_rows(checkpoint: Checkpoint, tensor: str, start: int, stop: int) -> list[torch.Tensor]:

@@ -12,15 +12,28 @@ ROOT = Path(spectrum.__file__).parent
 
 # In the order of DESIGN.md's pipeline. A module may import from its own stage and from earlier ones.
 STAGES = [
-    "errors", "untrusted", "checkpoint", "naming", "accuracy", "gram", "singular", "snr", "prefetch", "distributed",
-    "scan", "bench", "results", "comparison", "selection", "budget", "diff", "export", "check", "report", "demo", "cli",
+    "errors", "untrusted", "checkpoint", "naming", "accuracy", "gram", "singular", "snr", "prefetch", "matrices",
+    "distributed", "scan", "bench", "results", "comparison", "selection", "budget", "diff",
+    "export", "check", "report", "demo", "cli",
 ]  # fmt: skip
 # And what looks like a later stage but stands beside the line, using what is above it only.
 ENTRY_POINTS = {"__init__", "__main__"}
 
 # Who may import what is expensive or has one home.
 HOMES = {
-    "torch": {"checkpoint", "naming", "gram", "singular", "distributed", "scan", "bench", "demo", "results", "cli"},
+    "torch": {
+        "checkpoint",
+        "naming",
+        "gram",
+        "singular",
+        "matrices",
+        "distributed",
+        "scan",
+        "bench",
+        "demo",
+        "results",
+        "cli",
+    },
     "transformers": {"naming"},
     "rich": {"report", "cli"},
     "typer": {"cli"},

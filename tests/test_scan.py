@@ -11,6 +11,7 @@ from conftest import gaussian, write_checkpoint
 from spectrum import gram, scan, singular
 from spectrum.checkpoint import open_checkpoint
 from spectrum.errors import CheckpointError, DecompositionError
+from spectrum.matrices import read_matrix
 from spectrum.naming import Matrix, Parameter, identity_parameters
 from spectrum.prefetch import Read, read_ahead
 
@@ -159,7 +160,7 @@ def test_pieces_views_and_indices(tmp_path):
     ]
     with open_checkpoint(write_checkpoint(tmp_path / "m", {"_": tensors})) as checkpoint:
         for matrix, expected in cases:
-            assert torch.equal(scan.read_matrix(checkpoint, matrix), expected)
+            assert torch.equal(read_matrix(checkpoint, matrix), expected)
             assert matrix.shape == tuple(expected.shape)
 
 
@@ -169,7 +170,7 @@ def test_an_expert_of_a_flattened_stack_is_read_alone(tmp_path, monkeypatch):
     with open_checkpoint(write_checkpoint(tmp_path / "m", {"_": {"x": flat}})) as checkpoint:
         real, reads = checkpoint.read, []
         monkeypatch.setattr(checkpoint, "read", lambda name, *rows: reads.append(rows) or real(name, *rows))
-        values = scan.read_matrix(checkpoint, Matrix("3", (40, 64), "x", (3,), (8, 40, 64)))
+        values = read_matrix(checkpoint, Matrix("3", (40, 64), "x", (3,), (8, 40, 64)))
     assert torch.equal(values, flat[120:160])
     assert reads == [(120, 160)]
 

@@ -363,7 +363,7 @@ def test_what_torch_fails_on(tmp_path, run, monkeypatch, failure):
             patch.setattr(torch.linalg, "eigvalsh", fail)
             patch.setattr(torch.linalg, "svdvals", fail)
         else:
-            patch.setattr(scan, "read_matrix", fail)
+            patch.setattr("spectrum.matrices.read_matrix", fail)
         code, out, err = run("scan", "--model", folder, "--quiet")
     _is_one_line(code, out, err)
     assert message in err
