@@ -16,7 +16,7 @@ from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
 from safetensors.torch import save_file
 
 import spectrum
-from spectrum import scan, singular
+from spectrum import singular
 from spectrum.results import partial
 from spectrum.untrusted import shown
 
@@ -61,7 +61,7 @@ def _config_text(text):
 
 def _index(text):
     def make(folder):
-        write_checkpoint(folder, {"_": tiny_llama(layers=1)})
+        write_checkpoint(folder, {"a.safetensors": {}, "b.safetensors": tiny_llama(layers=1)})
         (folder / "model.safetensors.index.json").write_text(text)
 
     return make
@@ -69,7 +69,7 @@ def _index(text):
 
 def _large(name):
     def make(folder):
-        write_checkpoint(folder, {"_": tiny_llama(layers=1)})
+        write_checkpoint(folder, {"a.safetensors": {}, "b.safetensors": tiny_llama(layers=1)})
         _sparse(folder / name, TERABYTE, b'{"weight_map": {')
 
     return make

@@ -28,6 +28,7 @@ from spectrum.cli.options import (
     TreatmentName,
     WholeLayers,
     percent,
+    read_percent,
 )
 from spectrum.cli.output import hint
 from spectrum.cli.stored import narrowed, rescored, spectra_file
@@ -64,6 +65,7 @@ def check(
         typer.Option(
             "--top",
             metavar="PERCENT",
+            parser=read_percent,
             callback=percent,
             help="Percent of each module type that the config should train; by default what its header says, else 25.",
         ),

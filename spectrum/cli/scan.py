@@ -173,6 +173,8 @@ def scan(
     )
     if demo == (model is not None):
         raise typer.BadParameter("give either --model MODEL or --demo.", param_hint="--model")
+    if demo and (revision or token or fetch != "auto"):
+        raise typer.BadParameter("it is on this machine: no --revision, --token or --fetch.", param_hint="--demo")
     if published:
         if model is None or dry_run:
             raise typer.BadParameter("it takes --model owner/name, and no --dry-run.", param_hint="--published")

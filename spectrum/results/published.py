@@ -1,5 +1,6 @@
 """Result files that the authors of the paper published, fetched by the name of a model."""
 
+import re
 import tempfile
 import urllib.error
 import urllib.request
@@ -27,6 +28,8 @@ def fetch_published(model: str, base_url: str) -> Scan:
         SpectrumError: no file of this model, no connection, or more bytes than a result file has.
         ScanFileError: it is no result file.
     """
+    if not re.fullmatch(r"[\w.\-]+/[\w.\-]+", model) or model.startswith("."):
+        raise SpectrumError(f"'{model}' is no name of a model: published scores are found by 'owner/name'.")
     name = f"snr_results_{model.replace('/', '-').replace('_', '-')}.json"
     url = f"{base_url.rstrip('/')}/{quote(name)}"
     if not url.startswith(("https://", "http://")):
@@ -50,7 +53,8 @@ def _fetch(url: str, model: str) -> bytes:
             f"No published scores of '{model}' at '{url}': {reason}. Scan the model instead."
         ) from error
     except (OSError, HTTPException, ValueError) as error:
-        raise SpectrumError(f"'{url}' cannot be read: {one_line(str(error))}.") from error
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise SpectrumError(f"'{url}' cannot be read: {one_line(str(cause))}.") from error
     if len(content) > MAX_BYTES:
         raise SpectrumError(f"'{url}' has more than {MAX_BYTES} bytes, which no result file has.")
     return content

@@ -62,6 +62,8 @@ def load_json(path: Path) -> Any:
             f"'{path}' lists {shown(str(error))} twice: it was altered. Scan the model again."
         ) from error
     except ValueError as error:
+        if not text.lstrip().startswith(("{", "[")):
+            raise ScanFileError(f"'{path}' is no JSON at all. Give the .json file of a scan.") from error
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise ScanFileError(
             f"'{path}' is not valid JSON{where}: it was cut off or altered. Scan the model again."

@@ -93,6 +93,7 @@ def test_wrong_models_are_one_line(hub, run):
     assert run("scan", "--model", "a b c")[2] == (
         "spectrum: 'a b c' does not exist. Give a folder with a checkpoint, or one .safetensors file.\n"
     )
+    assert run("scan", "--demo", "--fetch", "stream")[0] == 2
     code, _, err = run("scan", "--model", REPO, "--demo")
     assert (code, err.split(".")[0]) == (2, "spectrum: Invalid value for --model: give either --model MODEL or --demo")
 

@@ -60,8 +60,9 @@ def test_published_scores_are_a_scan_of_their_own(site, run):
     [
         ("acme/none", "", "No published scores of 'acme/none' at"),
         ("acme/empty", "", "is empty"),
+        ("./acme", "", "'./acme' is no name of a model: published scores are found by 'owner/name'."),
         ("acme/tiny", "file:///etc", "'file:///etc' is no address of the web: give one that begins with https://."),
-        ("acme/tiny", "http://127.0.0.1:9", "cannot be read: <urlopen error [Errno 111] Connection refused>."),
+        ("acme/tiny", "http://127.0.0.1:9", "cannot be read: [Errno 111] Connection refused."),
     ],
 )
 def test_no_published_scores_are_one_line(site, run, model, url, message):
@@ -75,10 +76,12 @@ def test_no_published_scores_are_one_line(site, run, model, url, message):
 def test_a_scan_made_here_is_not_replaced(site, run, llama):
     """The same name, but a real scan: refused. With --demo or --dry-run: wrong usage."""
     run("scan", "--model", llama)
-    before = Path("snr_results/tiny-llama.json").read_bytes()
-    code, _, err = run("scan", "--model", "tiny-llama", "--published", "--published-url", site)
+    path = Path("snr_results/acme--tiny-llama.json")
+    Path("snr_results/tiny-llama.json").rename(path)
+    before = path.read_bytes()
+    code, _, err = run("scan", "--model", "acme/tiny-llama", "--published", "--published-url", site)
     assert code == 1
-    assert "'snr_results/tiny-llama.json' is a scan that was made here; choose another folder with --out." in err
-    assert Path("snr_results/tiny-llama.json").read_bytes() == before
+    assert f"'{path}' is a scan that was made here; choose another folder with --out." in err
+    assert path.read_bytes() == before
     assert run("scan", "--demo", "--published")[0] == 2
     assert run("scan", "--model", "a/b", "--published", "--dry-run")[0] == 2
