@@ -9,6 +9,7 @@ from typing import Any
 
 LONGEST_SHOWN = 120  # characters
 SHORT = 8  # entries
+MAX_CONFIG_BYTES = 16 * 2**20  # of a config.json; the longest seen, with two maps of 21,000 labels, has 2 MB
 LONGEST_NAME = 10_000  # of a tensor or parameter; the longest of transformers have 150 characters
 
 

@@ -160,6 +160,7 @@ HOSTILE = {
     "the folder as shard": (_index('{"weight_map": {"w": "."}}'), "lists shard '.', which does not exist"),
     "a pipe as shard": (_shard_is(os.mkfifo), "lists shard 's.safetensors', which does not exist"),
     "a device as shard": (_shard_is(lambda path: path.symlink_to("/dev/zero")), "which does not exist"),
+    "other weights by config": (_config(transformers_weights="b.safetensors"), "load 'b.safetensors', not 'model.safe"),
     "a folder as shard": (_shard_is(Path.mkdir), "which does not exist"),
     "a link to itself": (_shard_is(lambda path: path.symlink_to(path)), "does not exist|cannot be read"),
     "a link out of the folder": (_linked_away("model.safetensors"), "outside of the folder and of the Hub's cache"),

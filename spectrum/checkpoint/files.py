@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from spectrum.errors import CheckpointError, one_line
-from spectrum.untrusted import TwiceError, parse_json, read_file, shown
+from spectrum.untrusted import MAX_CONFIG_BYTES, TwiceError, parse_json, read_file, shown
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -20,7 +20,6 @@ PICKLED_SINGLE = "pytorch_model.bin"
 PREFERENCE = ((SINGLE, INDEX), (PICKLED_SINGLE, PICKLED_INDEX))  # in the order in which transformers looks for them
 INDEXES = (INDEX, PICKLED_INDEX)
 PICKLED = (".bin", ".pt", ".pth")  # endings of what torch.save wrote
-MAX_CONFIG_BYTES = 16 * 2**20  # the longest seen, with two label maps of 21,000 classes, has 2 MB
 MAX_INDEX_BYTES = 256 * 2**20  # DeepSeek-V3's, of 46,183 tensors, has 9 MB
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -71,14 +70,26 @@ def _folder(path: Path) -> CheckpointFiles:
     config = _read_json_object(path / "config.json", MAX_CONFIG_BYTES) if (path / "config.json").is_file() else None
     for single, index in PREFERENCE:
         if (path / single).is_file():
+            check_named(config, single, path)
             _check_links(path, (single, "config.json"))
             return CheckpointFiles(identity, revision, path, (single,), None, config)
         if (path / index).is_file():
+            check_named(config, index, path)
             weight_map = _read_index(path / index)
             shards = tuple(sorted(set(weight_map.values())))
             _check_links(path, (index, "config.json", *shards))
             return CheckpointFiles(identity, revision, path, shards, weight_map, config)
     raise CheckpointError(why_nothing(path, [entry.name for entry in path.iterdir()]))
+
+
+def check_named(config: Mapping[str, Any] | None, chosen: str, folder: Path) -> None:
+    """Raise CheckpointError where `transformers_weights` of config.json names another file (transformers 5)."""
+    named = (config or {}).get("transformers_weights")
+    if isinstance(named, str) and named != chosen:
+        raise CheckpointError(
+            f"The config.json of '{folder}' has transformers load {shown(named)}, not '{chosen}'. "
+            "Give the .safetensors file that it loads by its path."
+        )
 
 
 def _check_links(folder: Path, names: Sequence[str]) -> None:

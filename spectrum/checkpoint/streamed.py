@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from spectrum.checkpoint.files import (
-    MAX_CONFIG_BYTES,
     MAX_INDEX_BYTES,
     PREFERENCE,
     CheckpointFiles,
+    check_named,
     parse_json_object,
     read_weight_map,
     why_nothing,
@@ -17,6 +17,7 @@ from spectrum.checkpoint.files import (
 from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.ranges import CONNECTIONS, Ranges
 from spectrum.errors import CheckpointError
+from spectrum.untrusted import MAX_CONFIG_BYTES
 
 # Read of every shard at once, before anything is known of it: 97 of 100 headers on the Hub are shorter, says the
 # documentation of huggingface_hub's get_safetensors_metadata, which reads as much.
@@ -87,8 +88,10 @@ def find_remote_files(identity: str, revision: str, ranges: Ranges) -> Checkpoin
     config = _json(ranges, folder, "config.json", MAX_CONFIG_BYTES) if "config.json" in names else None
     for single, listed in PREFERENCE:
         if single in names:
+            check_named(config, single, folder)
             return CheckpointFiles(identity, revision, folder, (single,), None, config)
         if listed in names:
+            check_named(config, listed, folder)
             index = _json(ranges, folder, listed, MAX_INDEX_BYTES)
             weight_map = read_weight_map(index, folder / listed, exists=lambda shard: shard in names)
             shards = tuple(sorted(set(weight_map.values())))

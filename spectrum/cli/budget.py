@@ -27,6 +27,7 @@ from spectrum.cli.stored import narrowed
 from spectrum.errors import SpectrumError
 from spectrum.results import Scan, read_scan
 from spectrum.selection import select_top
+from spectrum.untrusted import MAX_CONFIG_BYTES, parse_json, read_file
 
 PERCENTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)
 
@@ -185,8 +186,8 @@ def _sequences(length: int | None, micro_batch: int | None, config: Path | None,
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json(read_file(path, most=MAX_CONFIG_BYTES))
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
         raise SpectrumError(f"'{path}' cannot be read: {reason}. Give the model's config.json.") from error
     if not isinstance(value, dict):

@@ -150,7 +150,11 @@ def quiet() -> Iterator[None]:
     finally:
         logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            with (
+                warnings.catch_warnings()
+            ):  # HF_HUB_DISABLE_PROGRESS_BARS keeps those of huggingface_hub off, and says so
+                warnings.simplefilter("ignore")
+                logging.enable_progress_bar()
 
 
 def _candidates(model_type: str, config: Mapping[str, object]) -> list[tuple[str, str]]:
