@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spectrum import __version__
+from spectrum.checkpoint.answers import Failed, busy, http_error, refused
 from spectrum.checkpoint.files import INDEXES, find_files
 from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.opening import folded, open_checkpoint
-from spectrum.checkpoint.ranges import Failed, Patience, Ranges, RemoteFile, busy, http_error, refused
+from spectrum.checkpoint.ranges import Patience, Ranges, RemoteFile
 from spectrum.checkpoint.streamed import StreamedCheckpoint, find_remote_files
 from spectrum.errors import CheckpointError, one_line
 from spectrum.untrusted import shown
