@@ -136,7 +136,7 @@ def test_scores_of_the_same_weights_in_safetensors(tmp_path, run, zipped):
 
 
 def test_safetensors_come_first(tmp_path):
-    """As in transformers: index, file, then the .bin ones."""
+    """As in transformers: the one file, the index, then the same of .bin."""
     folder = _sharded(tmp_path / "m", {"d": torch.zeros(2), "e": torch.zeros(2)})
     found = []
 
@@ -149,12 +149,12 @@ def test_safetensors_come_first(tmp_path):
     _look()
     (folder / "later.json").rename(folder / "pytorch_model.bin.index.json")
     _look()
-    save_file({"b": torch.zeros(2)}, folder / "model.safetensors")
-    _look()
     save_file({"a": torch.zeros(2)}, folder / "x.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
     _look()
-    assert found == ["c", "de", "b", "a"]
+    save_file({"b": torch.zeros(2)}, folder / "model.safetensors")
+    _look()
+    assert found == ["c", "c", "a", "b"]
 
 
 @ZIP_AND_LEGACY
