@@ -67,7 +67,9 @@ def _matching(pattern: str, known: Sequence[str], prefix: str) -> frozenset[str]
     )
     if not matched:
         short = [name.removeprefix(prefix) for name in known]
-        near = difflib.get_close_matches(pattern, short, n=3, cutoff=0.4) or short[:8]
+        # Of several stacks of layers, as in a multimodal model, the names are in full.
+        longer = [f"*{pattern}"] if any(fnmatchcase(name, f"*{pattern}") for name in known) else []
+        near = longer or difflib.get_close_matches(pattern, short, n=3, cutoff=0.4) or short[:8]
         raise SpectrumError(
             f"No module type matches '{pattern}'. Near ones: {', '.join(near)}. Quote patterns so that the shell does "
             "not expand them; embeddings, heads and routers have scores only with --all-modules."

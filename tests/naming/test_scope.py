@@ -86,6 +86,14 @@ def test_an_unknown_pattern_suggests_near_ones(where):
         _split(**{where: ("mlp.downproj",)})
 
 
+def test_a_pattern_for_one_stack_of_several_suggests_the_longer_one():
+    """Of a multimodal model the names are in full, so the pattern must begin with a star."""
+    known = ["vision.layers.*.mlp.up", "text.layers.*.mlp.up", "text.layers.*.q"]
+    with pytest.raises(SpectrumError, match="No module type matches 'mlp.\\*'. Near ones: \\*mlp.\\*. Quote"):
+        match_module_types(known, ["mlp.*"], [])
+    assert match_module_types(known, ["*mlp.*"], []) == set(known[:2])
+
+
 def test_common_prefix():
     """It ends behind the `*`; module types outside layers keep their names; two stacks of layers share none."""
     assert common_prefix(["model.layers.*.mlp.up", "model.layers.*.mlp.down", "lm_head"]) == "model.layers.*."
