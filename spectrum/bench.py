@@ -110,7 +110,9 @@ def measure(
         times = [_pair(matrices, device) for _ in range(pairs + 1)][1:]
         seconds = statistics.median(ours for _, ours in times)
         p, q = min(shape.rows, shape.cols), max(shape.rows, shape.cols)
-        work = len(matrices) * (p * p * q + 4 / 3 * p**3)  # one triangle of the Gram matrix, and its eigenvalues
+        # Multiplications of one triangle of the Gram matrix and of its tridiagonal form (Golub and Van Loan, section
+        # 8.3.1: 4/3 p^3 operations, half of them multiplications).
+        work = len(matrices) * (p * p * q / 2 + 2 / 3 * p**3)
         yield Measurement(
             shape=(shape.rows, shape.cols),
             matrices=len(matrices),
