@@ -109,10 +109,7 @@ def measure(
         matrices = _matrices(shape, shape.per_layer * layers, model.dtype, device)
         times = [_pair(matrices, device) for _ in range(pairs + 1)][1:]
         seconds = statistics.median(ours for _, ours in times)
-        p, q = min(shape.rows, shape.cols), max(shape.rows, shape.cols)
-        # Multiplications of one triangle of the Gram matrix and of its tridiagonal form (Golub and Van Loan, section
-        # 8.3.1: 4/3 p^3 operations, half of them multiplications).
-        work = len(matrices) * (p * p * q / 2 + 2 / 3 * p**3)
+        work = len(matrices) * multiplications(shape.rows, shape.cols)
         yield Measurement(
             shape=(shape.rows, shape.cols),
             matrices=len(matrices),
@@ -130,6 +127,15 @@ def estimate_seconds(model: ModelShapes, measurements: Sequence[Measurement], *,
     factor = model.layers / layers
     plain = sum(measurement.plain_seconds for measurement in measurements)
     return factor * plain, factor * sum(measurement.seconds for measurement in measurements)
+
+
+def multiplications(rows: int, cols: int) -> float:
+    """What the fast path needs for one matrix: one triangle of its Gram matrix, and that in tridiagonal form.
+
+    Source: Golub and Van Loan, Matrix Computations, section 8.3.1: 4/3 p^3 operations, half of them multiplications.
+    """
+    p, q = min(rows, cols), max(rows, cols)
+    return p * p * q / 2 + 2 / 3 * p**3
 
 
 def product_rate(device: str) -> float:

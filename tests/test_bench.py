@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from spectrum.bench import MODELS, ModelShapes, Shape, estimate_seconds, measure
+from spectrum.bench import MODELS, ModelShapes, Shape, estimate_seconds, measure, multiplications
 
 _TINY = ModelShapes(4, torch.bfloat16, (Shape(48, 48, 2), Shape(96, 48, 1), Shape(48, 96, 1)))
 
@@ -22,6 +22,11 @@ def test_measurements():
     plain, ours = estimate_seconds(_TINY, measured, layers=3)
     assert ours == pytest.approx(sum(entry.seconds for entry in measured) * 4 / 3)
     assert plain == pytest.approx(sum(entry.plain_seconds for entry in measured) * 4 / 3)
+
+
+def test_multiplications():
+    """Written out for 3 x 4: 18 for half of 3 x 4 x 3, 18 for the tridiagonal form; the same for a transpose."""
+    assert multiplications(3, 4) == multiplications(4, 3) == pytest.approx(18 + 18)
 
 
 @pytest.mark.parametrize(

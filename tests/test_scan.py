@@ -37,6 +37,18 @@ def _reference(tensors, task):
     return np.linalg.svd(array[task.matrix.index] if task.matrix.index else array, compute_uv=False)
 
 
+def test_bytes_to_read_are_those_that_are_read(mixed, monkeypatch):
+    """What the plan announces, experts of a stack and slices included, is what decomposing asks the files for."""
+    checkpoint, _ = mixed
+    parameters, _ = identity_parameters(checkpoint.tensors)
+    real, read = checkpoint.read_bytes, []
+    monkeypatch.setattr(
+        checkpoint, "read_bytes", lambda shard, at, part: read.append(len(part)) or real(shard, at, part)
+    )
+    list(scan.decompose(checkpoint, _tasks(checkpoint)))
+    assert scan.bytes_to_read(checkpoint, parameters, device="cpu") == sum(read)
+
+
 def test_every_matrix_once_dearest_first(mixed):
     """All twelve, in order of descending cost, equal shapes side by side, and the spectra of NumPy."""
     checkpoint, tensors = mixed

@@ -58,7 +58,8 @@ def find_files(path: Path) -> CheckpointFiles:
             return _single_file(path)
         if not path.is_dir():
             raise CheckpointError(
-                f"'{path}' does not exist. Give a folder with a checkpoint, or one .safetensors file."
+                f"'{path}' does not exist. Give a folder with a checkpoint, one .safetensors or .bin file, or "
+                "'owner/name' of a model on the Hub."
             )
         return _folder(path)
     except OSError as error:

@@ -150,7 +150,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except OSError as error:
-        raise SpectrumError(f"'{path}' cannot be read: {error.strerror}.") from error
+        raise SpectrumError(
+            f"'{path}' cannot be read: {error.strerror}. Give an Axolotl config that exists."
+        ) from error
     except UnicodeDecodeError as error:
         raise SpectrumError(f"'{path}' is no text in UTF-8. It was left as it is.") from error
 

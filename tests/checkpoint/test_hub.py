@@ -206,6 +206,31 @@ def test_a_refusal_behind_a_redirect_blames_no_token(hub, commit):
         open_model(REPO)
 
 
+@pytest.mark.parametrize("enough", [1000, 1001])
+@pytest.mark.usefixtures("commit")
+def test_a_try_that_made_progress_is_no_failure(hub, model, monkeypatch, waits, enough):
+    """A connection that breaks off after every 1000 bytes is borne as long as that counts as progress."""
+    monkeypatch.setattr(ranges, "PROGRESS_BYTES", enough)
+    with open_model(REPO) as checkpoint:
+        hub.fault("*a.safetensors", server="cdn", truncate=1000)
+        name, expected = max(load_file(model / "a.safetensors").items(), key=lambda pair: pair[1].numel())
+        if enough == 1000:
+            assert torch.equal(checkpoint.read(name), expected)
+            assert len(waits) >= ranges.FAILURES
+        else:
+            with pytest.raises(CheckpointError, match="broke off"):
+                checkpoint.read(name)
+
+
+def test_the_limit_of_a_small_file_is_its_largest_size(hub, commit, model):
+    """As many bytes as are allowed are read; one more is an error."""
+    size = (model / "config.json").stat().st_size
+    with open_model(REPO) as checkpoint:
+        assert checkpoint._ranges.read_small("config.json", most=size) == (model / "config.json").read_bytes()
+        with pytest.raises(CheckpointError, match=f"has {size} bytes; no more than {size - 1} are expected"):
+            checkpoint._ranges.read_small("config.json", most=size - 1)
+
+
 def test_a_break_is_taken_up_where_it_was(hub, monkeypatch, waits):
     """Of a tensor that broke off after three quarters only the last quarter is fetched again."""
     hub.push(REPO, write_checkpoint_of_one(monkeypatch))

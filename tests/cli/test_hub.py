@@ -91,7 +91,8 @@ def test_wrong_models_are_one_line(hub, run):
         err = run("scan", "--model", REPO, "--revision", revision)[2]
         assert err == f"spectrum: {revision!r} is no revision. Give a branch, a tag or a commit.\n"
     assert run("scan", "--model", "a b c")[2] == (
-        "spectrum: 'a b c' does not exist. Give a folder with a checkpoint, or one .safetensors file.\n"
+        "spectrum: 'a b c' does not exist. Give a folder with a checkpoint, one .safetensors or .bin file, or "
+        "'owner/name' of a model on the Hub.\n"
     )
     assert run("scan", "--demo", "--fetch", "stream")[0] == 2
     code, _, err = run("scan", "--model", REPO, "--demo")
