@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from spectrum.errors import SpectrumError
-from spectrum.singular import Spectrum, batch_singular_values
-from spectrum.snr import Array, snr
+from spectrum.spectra.snr import Array, snr
+from spectrum.spectra.solver import Spectrum, batch_singular_values
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,22 @@ import time
 from pathlib import Path
 
 import spectrum.results.writer
-from spectrum import scan
 from spectrum.checkpoint import open_checkpoint
 from spectrum.cli.commands import app
 from spectrum.results import Settings
-from spectrum.results.build import plan_scan
+from spectrum.scanning import decompose
+from spectrum.scanning.run import plan_scan
 
 PAUSE = 0.01  # seconds for each matrix, and ten times as long before the scan file is written
 
 
-def _slowed(decompose):
+def _slowed(solve):
     def _decompose(checkpoint, work, *rest):
         (task,) = work if isinstance(work, list) else [work]
         with Path("decomposed").open("a") as log:
             log.write(f"{task.parameter.name}\n")
         time.sleep(PAUSE)
-        return decompose(checkpoint, work, *rest)
+        return solve(checkpoint, work, *rest)
 
     return _decompose
 
@@ -45,9 +45,9 @@ def _child(words):
     quiet = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    scan.BATCH_BYTES = 1
-    scan._decompose_whole = _slowed(scan._decompose_whole)
-    scan._decompose_rows = _slowed(scan._decompose_rows)
+    decompose.BATCH_BYTES = 1
+    decompose._decompose_whole = _slowed(decompose._decompose_whole)
+    decompose._decompose_rows = _slowed(decompose._decompose_rows)
     spectrum.results.writer.replace_file = _late(spectrum.results.writer.replace_file)
     app(words, prog_name="spectrum")
 

@@ -12,30 +12,17 @@ ROOT = Path(spectrum.__file__).parent
 
 # In the order of DESIGN.md's pipeline. A module may import from its own stage and from earlier ones.
 STAGES = [
-    "errors", "untrusted", "checkpoint", "naming", "accuracy", "gram", "singular", "snr", "prefetch", "matrices",
-    "distributed", "scan", "bench", "results", "comparison", "selection", "budget", "diff",
-    "export", "check", "report", "demo", "cli",
+    "errors", "untrusted", "checkpoint", "naming", "spectra", "results", "scanning", "selection", "exporting",
+    "checking", "budget", "reporting", "bench", "demo", "cli",
 ]  # fmt: skip
 # And what looks like a later stage but stands beside the line, using what is above it only.
 ENTRY_POINTS = {"__init__", "__main__"}
 
 # Who may import what is expensive or has one home.
 HOMES = {
-    "torch": {
-        "checkpoint",
-        "naming",
-        "gram",
-        "singular",
-        "matrices",
-        "distributed",
-        "scan",
-        "bench",
-        "demo",
-        "results",
-        "cli",
-    },
+    "torch": {"checkpoint", "naming", "spectra", "scanning", "bench", "demo", "results", "cli"},
     "transformers": {"naming"},
-    "rich": {"report", "cli"},
+    "rich": {"reporting", "cli"},
     "typer": {"cli"},
     "huggingface_hub": {"checkpoint"},
 }
@@ -87,10 +74,10 @@ def test_libraries_have_their_homes(library):
 
 
 def test_decompositions_have_one_caller():
-    """singular.py alone calls those of torch.linalg."""
+    """spectra/ alone calls those of torch.linalg."""
     calls = re.compile(r"torch\.linalg\.(?!vector_norm)|torch\.(svd|qr|symeig)\b")
     assert {stage for stage, path in _modules() if calls.search(path.read_text())} == {
-        "singular",
+        "spectra",
         "bench",
     }  # the plain method it is compared with
 

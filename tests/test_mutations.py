@@ -320,7 +320,7 @@ def test_spectra_files(scanned, run):
 
 def test_partial_files(base, scanned, run, monkeypatch):
     """A scan that carries on from a mutated partial file has the bytes of a whole one."""
-    from spectrum.results import partial
+    from spectrum.scanning import partial
 
     with monkeypatch.context() as patch:
         patch.setattr(partial.PartialScan, "remove", partial.PartialScan.close)

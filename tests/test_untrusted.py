@@ -16,8 +16,8 @@ from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
 from safetensors.torch import save_file
 
 import spectrum
-from spectrum import singular
-from spectrum.results import partial
+from spectrum.scanning import partial
+from spectrum.spectra import solver
 from spectrum.untrusted import shown
 
 SPECTRUM = [sys.executable, "-m", "spectrum"]
@@ -364,7 +364,7 @@ def test_what_torch_fails_on(tmp_path, run, monkeypatch, failure):
             patch.setattr(torch.linalg, "eigvalsh", fail)
             patch.setattr(torch.linalg, "svdvals", fail)
         else:
-            patch.setattr("spectrum.matrices.read_matrix", fail)
+            patch.setattr("spectrum.scanning.matrices.read_matrix", fail)
         code, out, err = run("scan", "--model", folder, "--quiet")
     _is_one_line(code, out, err)
     assert message in err
@@ -379,7 +379,7 @@ def test_a_bug_keeps_its_traceback(tmp_path, run, monkeypatch):
     def fail(*_args, **_options):
         raise RuntimeError("expected a tensor")
 
-    monkeypatch.setattr(singular, "gram_matrix", fail)
+    monkeypatch.setattr(solver, "gram_matrix", fail)
     from spectrum.cli.commands import app
 
     with pytest.raises(RuntimeError, match="expected a tensor"):
@@ -412,7 +412,7 @@ def test_too_little_memory(tmp_path):
     wide[0, 0] = 1
     folder = write_checkpoint(tmp_path / "m", {"_": {"model.layers.0.w.weight": wide}})
     code = (
-        "import re, resource, sys, spectrum.scan, spectrum.naming.tracing, transformers, torch\n"
+        "import re, resource, sys, spectrum.scanning.decompose, spectrum.naming.tracing, transformers, torch\n"
         "from spectrum.cli.commands import app\n"
         "torch.linalg.eigvalsh(torch.ones(64, 64))\n"
         "loaded = int(re.search(r'VmSize:\\s+(\\d+)', open('/proc/self/status').read()).group(1)) * 1024\n"

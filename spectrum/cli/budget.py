@@ -128,7 +128,7 @@ def budget(
 
 
 def _print(scan: Scan, setup: Setup, tops: dict[str, Memory], others: dict[str, Memory], *, detail: bool) -> None:
-    from spectrum.report import memory_parts, memory_table  # noqa: PLC0415  it imports rich
+    from spectrum.reporting import memory_parts, memory_table  # noqa: PLC0415  it imports rich
 
     if not detail:
         show(memory_table(tops | others))

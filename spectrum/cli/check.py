@@ -38,7 +38,7 @@ from spectrum.selection import Choice, Selection, TopPercent
 from spectrum.selection import select as choose
 
 if TYPE_CHECKING:
-    from spectrum.check import Area, Config, Finding, Header
+    from spectrum.checking import Area, Config, Finding, Header
 
 
 @app.command(epilog="Example: spectrum check snr_results/Meta-Llama-3-8B.json --config axolotl.yml --top 25")
@@ -118,7 +118,7 @@ def check(
     given = any(value is not None for value in values) or whole_layers or score != "snr" or strategy != "top"
     if model is None and (revision is not None or token is not None):
         raise typer.BadParameter("they belong to --model.", param_hint="--revision, --token")
-    from spectrum.check import FORMATS, Report, ordered, read_config, read_scan_file  # noqa: PLC0415  it imports yaml
+    from spectrum.checking import FORMATS, Report, ordered, read_config, read_scan_file  # noqa: PLC0415  it imports yaml
 
     file = read_scan_file(scan_file)
     findings = list(file.findings)
@@ -167,7 +167,7 @@ def _findings(
     scan: Scan, scan_file: Path, wanted: _Wanted, config: "Config | None", *, transformers: str | None
 ) -> "list[Finding]":
     """What a usable scan and a config are checked for."""
-    from spectrum.check import check_scan, check_spectra, located, of_error, unclear  # noqa: PLC0415
+    from spectrum.checking import check_scan, check_spectra, located, of_error, unclear  # noqa: PLC0415
 
     findings = list(check_spectra(scan, spectra_file(scan_file)))
     chosen, selection = scan, None
@@ -186,7 +186,7 @@ def _of_model(
     scan: Scan, scan_file: Path, model: str, revision: str | None, token: str | None, transformers: str | None
 ) -> "list[Finding]":
     """What a usable scan is checked for against a checkpoint."""
-    from spectrum.check import check_model, located  # noqa: PLC0415
+    from spectrum.checking import check_model, located  # noqa: PLC0415
 
     installed = _installed_transformers()
     findings = check_model(

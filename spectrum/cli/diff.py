@@ -12,9 +12,9 @@ from spectrum.cli.options import Exclude, Modules, NoiseModelName, percent
 from spectrum.cli.output import hint
 from spectrum.cli.output import show as print_table
 from spectrum.cli.stored import narrowed, rescored
-from spectrum.diff import Diff, compare_scans
 from spectrum.errors import SpectrumError, one_line
 from spectrum.results import Scan, read_scan
+from spectrum.selection.diff import Diff, compare_scans
 
 
 def percents(text: str) -> str:
@@ -105,7 +105,7 @@ def _origin(scan: Scan) -> dict[str, str | None]:
 
 
 def _print(first: Scan, second: Scan, found: Diff, movers: int) -> None:
-    from spectrum.report import move_table, overlap_table, type_table  # noqa: PLC0415  it imports rich
+    from spectrum.reporting import move_table, overlap_table, type_table  # noqa: PLC0415  it imports rich
 
     for letter, scan in (("A", first), ("B", second)):
         revision = f" @ {scan.model.revision}" if scan.model.revision else ""

@@ -14,7 +14,7 @@ from spectrum.results import Scan, replace_file
 from spectrum.selection import Selection
 
 if TYPE_CHECKING:
-    from spectrum.export import LoraOptions
+    from spectrum.exporting import LoraOptions
 
 LORA = (Format.peft, Format.axolotl_lora, Format.mlx_lm)
 
@@ -59,7 +59,7 @@ class Exported:
 
 def check_options(target: Format, lora: Lora, into: Path | None) -> None:
     """Refuse what does not go together and what no file can express, before anything is done."""
-    from spectrum.export import refuse  # noqa: PLC0415
+    from spectrum.exporting import refuse  # noqa: PLC0415
 
     if target in {Format.llama_factory, Format.torchtune}:
         refuse(target.value)
@@ -74,7 +74,7 @@ def check_options(target: Format, lora: Lora, into: Path | None) -> None:
 
 def export(selection: Selection, scan: Scan, target: Format, lora: Lora) -> Exported:
     """The selection as the text of its target."""
-    from spectrum import export  # noqa: PLC0415  what prints help needs none of it
+    from spectrum import exporting as export  # noqa: PLC0415  what prints help needs none of it
 
     plain = {
         Format.axolotl: export.to_axolotl,
@@ -98,7 +98,7 @@ def export(selection: Selection, scan: Scan, target: Format, lora: Lora) -> Expo
 
 def default_path(stem: Path, tag: str, scan: Scan, target: Format) -> Path:
     """Where `scan` writes a selection: beside the scan, but the plugin's file where the plugin looks."""
-    from spectrum.export import plugin_path  # noqa: PLC0415
+    from spectrum.exporting import plugin_path  # noqa: PLC0415
 
     if target is Format.axolotl_plugin:
         return Path(plugin_path(scan.model.id))
@@ -123,7 +123,7 @@ def put_into(path: Path, selection: Selection, scan: Scan, target: Format, lora:
     Raises:
         SpectrumError: the file cannot be read, is no config, or contradicts the selection; it is as before.
     """
-    from spectrum.export.axolotl_config import lora_settings, put_into_axolotl  # noqa: PLC0415
+    from spectrum.exporting.axolotl_config import lora_settings, put_into_axolotl  # noqa: PLC0415
 
     text = _read(path)
     if target is Format.axolotl_lora:
@@ -158,13 +158,13 @@ def _read(path: Path) -> str:
 
 
 def _options(lora: Lora) -> "LoraOptions":
-    from spectrum.export import LoraOptions  # noqa: PLC0415
+    from spectrum.exporting import LoraOptions  # noqa: PLC0415
 
     return LoraOptions(lora.rank or LoraOptions.rank, lora.alpha, by_snr=lora.by_snr, four_bit=lora.four_bit)
 
 
 def _plugin_notes(scan: Scan, fraction: float) -> list[str]:
-    from spectrum.export import plugin_path  # noqa: PLC0415
+    from spectrum.exporting import plugin_path  # noqa: PLC0415
 
     lines = f"'plugins: [axolotl.integrations.spectrum.SpectrumPlugin]' and 'spectrum_top_fraction: {fraction}'"
     place = f"'{plugin_path(scan.model.id)}' in the folder it is started in"

@@ -3,14 +3,14 @@
 from time import perf_counter
 
 from spectrum.checkpoint import Checkpoint
-from spectrum.results.build import Plan, total_cost
+from spectrum.scanning.run import Plan, total_cost
 
 SAMPLE_SIDE = 1024  # of the matrix that is timed: large enough for every core, done in a tenth of a second
 
 
 def plan_lines(checkpoint: Checkpoint, plan: Plan) -> list[str]:
     """Whole lines: the model and how much of it is scored, what will be read, how long computing will take."""
-    from spectrum.scan import bytes_to_read  # noqa: PLC0415  it imports torch
+    from spectrum.scanning.decompose import bytes_to_read  # noqa: PLC0415  it imports torch
 
     device = plan.settings.device or "cpu"
     size_bytes = sum(tensor.size_bytes for tensor in checkpoint.stored_tensors.values())
@@ -28,8 +28,8 @@ def _estimated_seconds(plan: Plan, device: str) -> float:
     """By the time that one matrix takes on this device now."""
     import torch  # noqa: PLC0415
 
-    from spectrum.scan import estimated_cost  # noqa: PLC0415
-    from spectrum.singular import singular_values  # noqa: PLC0415
+    from spectrum.scanning.decompose import estimated_cost  # noqa: PLC0415
+    from spectrum.spectra.solver import singular_values  # noqa: PLC0415
 
     sample = torch.randn(SAMPLE_SIDE, SAMPLE_SIDE, generator=torch.Generator().manual_seed(0))
     singular_values(sample, device=device)  # the first is slower: libraries are loaded

@@ -47,7 +47,6 @@ from spectrum.cli.output import hint, show, warn
 from spectrum.cli.plan import plan_lines
 from spectrum.cli.published import PUBLISHED_URL, published_scan
 from spectrum.cli.scanning import Both, obtain, spectra_file
-from spectrum.distributed import team
 from spectrum.errors import one_line
 from spectrum.results import (
     Scan,
@@ -55,8 +54,9 @@ from spectrum.results import (
     file_stem,
     replace_file,
 )
-from spectrum.results.build import plan_scan, with_device
-from spectrum.results.reuse import narrow
+from spectrum.scanning.ranks import team
+from spectrum.scanning.reuse import narrow
+from spectrum.scanning.run import plan_scan, with_device
 from spectrum.selection import Choice, Selection, overlap, select
 
 
@@ -240,7 +240,7 @@ def _report(
         for line in lines:
             hint(line)
     else:
-        from spectrum.report import selection_table, trainable_line  # noqa: PLC0415  it imports rich
+        from spectrum.reporting import selection_table, trainable_line  # noqa: PLC0415  it imports rich
 
         show(selection_table(selection))
         print(trainable_line(selection, scan))

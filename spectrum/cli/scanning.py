@@ -6,7 +6,6 @@ from typing import TypeAlias
 from spectrum.checkpoint import Checkpoint, written_since
 from spectrum.cli.output import hint, progress, warn
 from spectrum.cli.plan import plan_lines
-from spectrum.distributed import Team
 from spectrum.errors import CheckpointError, ScanFileError
 from spectrum.results import (
     Scan,
@@ -17,10 +16,11 @@ from spectrum.results import (
     write_scan,
     write_spectra,
 )
-from spectrum.results.build import Plan, run_scan, total_cost, with_device
-from spectrum.results.lock import locked
-from spectrum.results.partial import PartialScan
-from spectrum.results.reuse import adopt, why_not_reusable
+from spectrum.scanning.lock import locked
+from spectrum.scanning.partial import PartialScan
+from spectrum.scanning.ranks import Team
+from spectrum.scanning.reuse import adopt, why_not_reusable
+from spectrum.scanning.run import Plan, run_scan, total_cost, with_device
 
 Both: TypeAlias = tuple[Scan, Scan]  # as the file has it, and under the noise model asked for
 

@@ -36,6 +36,6 @@ def show(
     if as_json:
         print(json.dumps(scan_to_json(scan), allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False))
     else:
-        from spectrum.report import heatmap, parameter_table  # noqa: PLC0415  it imports rich
+        from spectrum.reporting import heatmap, parameter_table  # noqa: PLC0415  it imports rich
 
         print_table(heatmap(scan) if as_heatmap else parameter_table(scan))

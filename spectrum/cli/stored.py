@@ -6,7 +6,7 @@ from pathlib import Path
 from spectrum.cli.options import NoiseModelName
 from spectrum.naming import match_module_types
 from spectrum.results import Scan, read_spectra, rescore
-from spectrum.results.reuse import narrow
+from spectrum.scanning.reuse import narrow
 
 
 def rescored(scan: Scan, scan_file: Path, noise_model: NoiseModelName | None) -> Scan:

@@ -21,7 +21,7 @@ from spectrum.results.scan import (
     Unscored,
 )
 from spectrum.results.writer import FORMAT, VERSION
-from spectrum.snr import NOISE_MODELS, Score
+from spectrum.spectra.snr import NOISE_MODELS, Score
 from spectrum.untrusted import TwiceError, is_name, parse_json, read_file, shown
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from typing import Literal
 
 from spectrum.checkpoint.fingerprint import Fingerprint
 from spectrum.naming.parameters import Kind
-from spectrum.snr import NoiseModel, Score
+from spectrum.spectra.snr import NoiseModel, Score
 
-# The same as in spectrum.singular, which a reader of scan files cannot import: it brings torch.
+# The same as in spectrum.spectra.solver, which a reader of scan files cannot import: it brings torch.
 Precision = Literal["auto", "float32", "float64"]
 NameMapping = Literal["exact", "table", "identity"]
 Names = Literal["runtime", "checkpoint"]

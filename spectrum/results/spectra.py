@@ -15,7 +15,7 @@ from spectrum.checkpoint.fingerprint import Fingerprint
 from spectrum.errors import ScanFileError
 from spectrum.results.scan import MatrixScore, ParameterScore, Scan
 from spectrum.results.writer import replace_file
-from spectrum.snr import Array, NoiseModel, Score, median_score, snr, snr_of_each
+from spectrum.spectra.snr import Array, NoiseModel, Score, median_score, snr, snr_of_each
 from spectrum.untrusted import parse_json
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any
 
 from spectrum.errors import SpectrumError
 from spectrum.results.scan import MatrixScore, ParameterScore, Scan
-from spectrum.snr import Score
+from spectrum.spectra.snr import Score
 
 FORMAT = "spectrum-scan"
 VERSION = 1

@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spectrum.comparison import Key, jaccard, spearman
 from spectrum.naming import RANKED
 from spectrum.results.scan import Scan
 from spectrum.selection.choice import Choice, PerType, TopPercent
 from spectrum.selection.choosing import select
+from spectrum.selection.comparison import Key, jaccard, spearman
 from spectrum.selection.ranking import score_keys
 from spectrum.selection.types import Selection
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 
-from spectrum.comparison import Key
 from spectrum.naming import RANKED, common_prefix, natural_key
 from spectrum.results.scan import ParameterScore, Scan
 from spectrum.selection.choice import Strategy
+from spectrum.selection.comparison import Key
 from spectrum.selection.ranking import rank
 
 

@@ -6,11 +6,11 @@ from math import inf
 from statistics import median
 from typing import Literal
 
-from spectrum.comparison import Key
 from spectrum.errors import SelectionError
 from spectrum.naming import RANKED, natural_key
 from spectrum.results.scan import ParameterScore, Scan
 from spectrum.results.spectra import matrix_key
+from spectrum.selection.comparison import Key
 
 ScoreName = Literal["snr", "ratio", "stable-rank", "condition"]
 SCORE_NAMES: Mapping[ScoreName, str] = {

@@ -5,7 +5,7 @@ import re
 
 from spectrum.selection.choice import Choice, Count, MaxWeights, MinSnr, PerType, TopPercent
 from spectrum.selection.ranking import SCORE_NAMES
-from spectrum.snr import NoiseModel
+from spectrum.spectra.snr import NoiseModel
 
 _LONGEST_TAG = 60  # a file name may have 255 bytes, of which the model's name needs some
 

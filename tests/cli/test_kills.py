@@ -123,7 +123,7 @@ def test_a_lost_connection_is_resumed(hub, tmp_path, run, monkeypatch):
     monkeypatch.setattr(ranges, "FIRST_WAIT", 0.0)
     folder = write_checkpoint(tmp_path / "tiny", {"_": tiny_llama(layers=4)}, config=llama_config(4))
     hub.push("acme/tiny", folder)
-    monkeypatch.setattr("spectrum.scan.BATCH_BYTES", 1)
+    monkeypatch.setattr("spectrum.scanning.decompose.BATCH_BYTES", 1)
     hub.fault("*safetensors", server="cdn", after=12, status=503)
     code, out, err = run("scan", "--model", "acme/tiny", "--out", "broken")
     assert (code, out) == (1, "")
@@ -147,7 +147,7 @@ def test_a_branch_that_moved_sets_the_partial_file_aside(hub, tmp_path, run, mon
     folder = write_checkpoint(tmp_path / "tiny", {"_": tiny_llama(layers=2)}, config=llama_config(2))
     hub.push("acme/tiny", folder)
     monkeypatch.setattr("spectrum.checkpoint.ranges.FIRST_WAIT", 0.0)
-    monkeypatch.setattr("spectrum.scan.BATCH_BYTES", 1)
+    monkeypatch.setattr("spectrum.scanning.decompose.BATCH_BYTES", 1)
     hub.fault("*safetensors", server="cdn", after=8, status=503)
     assert run("scan", "--model", "acme/tiny")[0] == 1
     hub.heal()

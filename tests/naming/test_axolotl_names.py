@@ -10,7 +10,7 @@ import transformers
 import yaml
 from naming.architectures import ARCHITECTURES, load, save, tiny_model
 
-from spectrum.export import to_axolotl
+from spectrum.exporting import to_axolotl
 from spectrum.naming import Naming, Parameter, name_parameters
 from spectrum.results import MatrixScore, Model, ParameterScore, Scan, Settings, Unscored
 from spectrum.selection import select_top

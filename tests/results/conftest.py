@@ -4,7 +4,7 @@ import pytest
 
 from spectrum.checkpoint import Fingerprint
 from spectrum.results import MatrixScore, Model, ParameterScore, Scan, Settings, Unscored
-from spectrum.snr import Score
+from spectrum.spectra.snr import Score
 
 
 @pytest.fixture

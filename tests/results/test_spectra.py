@@ -10,7 +10,7 @@ import pytest
 from spectrum.checkpoint import Fingerprint
 from spectrum.errors import ScanFileError
 from spectrum.results import matrix_key, read_spectra, rescore, write_spectra
-from spectrum.snr import snr
+from spectrum.spectra.snr import snr
 
 _PRINT = Fingerprint("h", "samples:c")
 

@@ -2,7 +2,7 @@
 
 from spectrum.naming import layer, module_type
 from spectrum.results import Model, ParameterScore, Scan, Settings
-from spectrum.snr import Score
+from spectrum.spectra.snr import Score
 
 
 def entry(name, snr, *, nuclear=1.0, kind="matrix", shape=(4, 4), ratio=None, stable_rank=1.0):

@@ -1,0 +1,106 @@
+"""`unfrozen_parameters` for Axolotl.
+
+How Axolotl reads it (axolotl 0.19.0, utils/freeze.py): a final `[a:b]` is a range of rows; every dot that no `+`
+follows is escaped; the pattern is matched from the start of the parameter's name. So the dots of a name are left
+bare (an escaped one would match a backslash) and everything else that means something to `re` is escaped.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+from spectrum.exporting.header import comment, header, refuse_control, scalar
+from spectrum.exporting.matching import ANY_EXPERT, confirm, expanded, runtime_names
+from spectrum.results.scan import ParameterScore, Scan
+from spectrum.selection import Group, Selection, rank
+
+_SPECIAL = re.compile(r"[\\^$*+?{}\[\]|()]")
+
+
+def to_axolotl(selection: Selection, scan: Scan) -> str:
+    """The selection as YAML to paste into an Axolotl config.
+
+    Raises:
+        SelectionError: a name that no pattern can express, or patterns that do not match exactly the selection.
+    """
+    check_patterns([pattern(name) for name in selection.names], selection, scan)
+    return "\n".join([*header(selection, scan), "unfrozen_parameters:", *_body(selection)]) + "\n"
+
+
+def pattern(name: str) -> str:
+    """The anchored pattern that matches this parameter only; `*` in a name stands for every expert's number.
+
+    Raises:
+        SelectionError: the name holds a control character.
+    """
+    refuse_control(name)
+    escaped = [_SPECIAL.sub(r"\\\g<0>", part) for part in name.split("*")]
+    return f"^{ANY_EXPERT.join(escaped)}$"
+
+
+def compile_as_axolotl(text: str) -> re.Pattern[str]:
+    """The regular expression that Axolotl makes of a pattern, for matching from the start of a name."""
+    without_rows = re.sub(r"(?<=.)\[[0-9]*(:[0-9]*)?\]$", "", text)
+    return re.compile(re.sub(r"\.(?!\+)", r"\\.", without_rows))
+
+
+def check_patterns(patterns: Sequence[str], selection: Selection, scan: Scan) -> None:
+    """Match the patterns back, as Axolotl does, against all parameters of the model.
+
+    Raises:
+        SelectionError: they match something else than the selection.
+    """
+    members = runtime_names(scan)
+    every = sorted(name for group in members.values() for name in group)
+    matched = {name for text in patterns for name in matches_as_axolotl(text, every)}
+    confirm(matched, expanded(selection.names, members), "Axolotl")
+
+
+def matches_as_axolotl(text: str, names: Sequence[str]) -> Iterator[str]:
+    """Of sorted names those that a pattern matches.
+
+    Only those are tried that begin with what stands before the pattern's first special.
+    """
+    compiled = compile_as_axolotl(text)
+    literal = re.match(r"\^?([A-Za-z0-9_.\-]*)", text)
+    assert literal is not None
+    prefix = literal.group(1)
+    for position in range(bisect_left(names, prefix), len(names)):
+        if not names[position].startswith(prefix):
+            return
+        if compiled.match(names[position]):
+            yield names[position]
+
+
+def _body(selection: Selection) -> Iterator[str]:
+    for name in selection.embeddings:
+        yield from _items([name])
+        if name in selection.biases:
+            yield from _items([selection.biases[name]])
+    if selection.norms:
+        yield f"# norms: all {len(selection.norms)}"
+        yield from _items(selection.norms)
+    for group in selection.groups:
+        yield comment(f"{group.label}: {group.count} of {len(group.ranked)}{_range(group)}")
+        for item in group.selected:
+            yield from _items([item.name])
+            if item.name in selection.biases:
+                yield from _items([selection.biases[item.name]])
+
+
+def _items(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield f"- {scalar(pattern(name))}"
+
+
+def _range(group: Group) -> str:
+    """Highest and lowest SNR of the selected ones, whatever they were chosen by."""
+    if not group.selected:
+        return ""
+    by_snr = rank(group.selected)
+    best, worst = _shown(by_snr[0]), _shown(by_snr[-1])
+    return f", SNR {best}" if group.count == 1 else f", SNR {best} to {worst}"
+
+
+def _shown(item: ParameterScore) -> str:
+    return "saturated" if item.snr is None else f"{item.snr:.4g}"

@@ -1,0 +1,224 @@
+"""Settings of an Axolotl config that contradict a selection: found here for `check` and for `--into`.
+
+Pure functions over the config's parsed values; nothing here knows of files or lines. What each rule rests on was read
+in the code of axolotl 0.19.0 and stands beside it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spectrum.results.scan import Model
+
+# The rules that `--into` treats by name; codes as in `checking.findings.RULES`, which never change their meaning.
+ADAPTER, REENTRANT, FSDP_1, PLUGIN = "SPC501", "SPC502", "SPC503", "SPC506"
+
+# Modules that freeze_mm_modules freezes.
+_MULTIMODAL = frozenset(
+    ("vision_tower", "vision_model", "vision_encoder", "embed_vision", "multi_modal_projector", "visual", "audio_tower",
+     "audio_model", "embed_audio")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One setting that does not go with the selection.
+
+    Attributes:
+        code: of the rule, as in `spectrum.checking.findings.RULES`.
+        keys: where the setting stands, outermost key first.
+        message: a sentence: what happens.
+        remedy: a sentence: what to do.
+    """
+
+    code: str
+    keys: tuple[str, ...]
+    message: str
+    remedy: str
+
+
+def find_conflicts(
+    config: Mapping[str, Any],
+    *,
+    model: Model | None = None,
+    rows: bool = False,
+    names: Iterable[str] = (),
+    adapters: bool = False,
+) -> list[Conflict]:
+    """Whatever in a config contradicts training a selection with it.
+
+    Args:
+        config: parsed, with or without the selection itself. Values of unexpected types are let pass: Axolotl refuses
+            them.
+        model: of the scan that the selection comes from; None leaves the rules on the model out.
+        rows: whether a line of the list ends in a range of rows.
+        names: of the parameters that are to be trained.
+        adapters: whether LoRA adapters train the selection, in place of a list of unfrozen parameters.
+    """
+    rules = (_plugin,) if adapters else (_adapter, _plugin, _reentrant, _fsdp_1, _quantised)
+    found = [conflict for rule in rules for conflict in rule(config)]
+    if rows:
+        found += _zero_3(config)
+    found += _multimodal(config, names)
+    if model is not None:
+        found += [*_base_model(config, model), *_revision(config, model), *_model_class(config, model)]
+    return found
+
+
+def is_zero_3(deepspeed: object) -> bool:
+    """Whether a `deepspeed` setting is ZeRO-3: by its stage where it is a mapping, by its name where it is a path.
+
+    Source: utils/schemas/validation.py, warn_qlora_zero3_w_use_reentrant, goes by the name too.
+    """
+    if isinstance(deepspeed, Mapping):
+        optimization = deepspeed.get("zero_optimization")
+        return isinstance(optimization, Mapping) and str(optimization.get("stage")) == "3"
+    return isinstance(deepspeed, str) and re.search(r"zero_?-?3", deepspeed, re.IGNORECASE) is not None
+
+
+def is_same_model(base_model: str, scanned: str) -> bool:
+    """Whether `base_model` of a config is the scanned model.
+
+    'owner/name' must be equal where both are of that form. A folder, and what an imported or local scan is called,
+    is compared by its last part; a folder of the Hub cache by the id in its path.
+    """
+    base = base_model.rstrip("/")
+    spellings = {scanned, scanned.replace("/", "--"), scanned.replace("/", "-")}
+    if base in spellings or base.replace("/", "-") in spellings or f"/models--{scanned.replace('/', '--')}/" in base:
+        return True
+    both_ids = "/" in scanned and re.fullmatch(r"\w[\w.-]*/[\w.-]+", base)
+    return not both_ids and base.rpartition("/")[2] in {*spellings, scanned.rpartition("/")[2]}
+
+
+def _adapter(config: Mapping[str, Any]) -> Iterator[Conflict]:
+    # train.py, setup_model_and_tokenizer: freeze_layers_except() runs after the adapter was added, over the parameters
+    # of the PEFT model, 'base_model.model.model.layers...lora_A': whatever the list does not match is frozen.
+    if config.get("adapter"):
+        yield Conflict(
+            ADAPTER, ("adapter",),
+            f"adapter: {_shown(config['adapter'])} together with unfrozen_parameters: Axolotl freezes whatever "
+            "the list does not match, and that is every weight of the adapter.",
+            "Remove 'adapter', or train the adapter without the list.",
+        )  # fmt: skip
+
+
+def _reentrant(config: Mapping[str, Any]) -> Iterator[Conflict]:
+    # utils/schemas/validation.py, check_use_reentrant_mismatch and check_hidden_states_offloading: refused there.
+    # Cause: transformers issue 21381, the inputs of a frozen layer need no gradient, so that none flows.
+    if _inside(config, "gradient_checkpointing_kwargs", "use_reentrant") is True:
+        yield Conflict(
+            REENTRANT, ("gradient_checkpointing_kwargs", "use_reentrant"),
+            "use_reentrant: true, which Axolotl refuses for a partially frozen model.",
+            "Set use_reentrant to false.",
+        )  # fmt: skip
+
+
+def _fsdp_1(config: Mapping[str, Any]) -> Iterator[Conflict]:
+    # integrations/spectrum/args.py, check_fsdp_use_orig_params: PyTorch raises "Must flatten tensors with uniform
+    # `requires_grad` when `use_orig_params=False`". Version: utils/schemas/validation.py,
+    # check_fsdp_version_in_fsdp_config, takes 1 where none is given; check_fsdp_config_kwargs_prefix takes both names.
+    if not config.get("fsdp") and not config.get("fsdp_config"):
+        return
+    inner = [_inside(config, "fsdp_config", key) for key in ("version", "fsdp_version")]
+    version = next((each for each in (config.get("fsdp_version"), *inner) if each), 1)
+    original = [_inside(config, "fsdp_config", key) for key in ("use_orig_params", "fsdp_use_orig_params")]
+    if str(version) != "2" and not any(original):
+        key = "fsdp_config" if config.get("fsdp_config") else "fsdp"
+        yield Conflict(
+            FSDP_1, (key,),
+            "FSDP 1 without use_orig_params puts frozen and trained weights into one flat parameter, "
+            "which PyTorch refuses.",
+            "Set fsdp_version to 2, or use_orig_params to true in fsdp_config.",
+        )  # fmt: skip
+
+
+def _zero_3(config: Mapping[str, Any]) -> Iterator[Conflict]:
+    # utils/freeze.py, freeze_layers_except, takes len(param), which is 0 while ZeRO-3 holds the parameter elsewhere:
+    # _merge_ranges() raises for [a:], and _invert_ranges() forgets the rows behind b for [a:b] (axolotl issue 1687).
+    if is_zero_3(config.get("deepspeed")):
+        yield Conflict(
+            "SPC504", ("deepspeed",),
+            "ZeRO-3 with a range of rows: the parameter has no rows while Axolotl sets its range, "
+            "which fails or trains others.",
+            "Name whole parameters, or use ZeRO-2 or FSDP 2.",
+        )  # fmt: skip
+
+
+def _plugin(config: Mapping[str, Any]) -> Iterator[Conflict]:
+    # integrations/spectrum/__init__.py, SpectrumPlugin.pre_model_load: cfg["unfrozen_parameters"] is overwritten.
+    plugins = config.get("plugins")
+    if isinstance(plugins, list) and any("SpectrumPlugin" in each for each in plugins if isinstance(each, str)):
+        yield Conflict(
+            PLUGIN, ("plugins",),
+            "Axolotl's own Spectrum plugin is enabled: it replaces unfrozen_parameters with a list of its own, from a "
+            "published file.",
+            "Remove the plugin and its spectrum_ settings.",
+        )  # fmt: skip
+
+
+def _quantised(config: Mapping[str, Any]) -> Iterator[Conflict]:
+    # utils/schemas/peft.py, validate_adapter: refused without an adapter; with one, see _adapter().
+    for key in ("load_in_8bit", "load_in_4bit"):
+        if config.get(key):
+            yield Conflict(
+                "SPC507", (key,), f"{key}: quantised weights have no gradient, so that the list trains nothing.",
+                f"Remove {key}.",
+            )  # fmt: skip
+
+
+def _multimodal(config: Mapping[str, Any], names: Iterable[str]) -> Iterator[Conflict]:
+    # utils/freeze.py, freeze_mm_modules: after the selection was unfrozen, for every parameter with such a part.
+    if config.get("freeze_mm_modules"):
+        hidden = next((name for name in names if _MULTIMODAL & set(name.split("."))), None)
+        if hidden is not None:
+            yield Conflict(
+                "SPC510", ("freeze_mm_modules",),
+                f"freeze_mm_modules is set, which freezes '{hidden}' again although it is selected.",
+                "Remove freeze_mm_modules, or leave these modules out with --exclude.",
+            )  # fmt: skip
+
+
+def _base_model(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
+    # loaders/model.py: self.base_model = cfg.base_model
+    base = config.get("base_model")
+    if isinstance(base, str) and not is_same_model(base, model.id):
+        yield Conflict(
+            "SPC505", ("base_model",), f"base_model is '{base}', the scan is of '{model.id}'.",
+            "Scan that model; begin the path of a folder with './'.",
+        )  # fmt: skip
+
+
+def _revision(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
+    # utils/schemas/deprecated.py, RemappedParameters: revision_of_model has the alias model_revision.
+    for key in ("revision_of_model", "model_revision"):
+        revision = config.get(key)
+        commit = isinstance(revision, str) and re.fullmatch(r"[0-9a-f]{7,40}", revision)
+        # A branch or tag says nothing here: which commit it is, only the Hub knows.
+        if commit and model.revision and not model.revision.startswith(commit.group()):
+            yield Conflict(
+                "SPC508", (key,), f"{key} is {revision}, the scan is of {model.revision}.",
+                "Scan that revision, or train the scanned one.",
+            )  # fmt: skip
+
+
+def _model_class(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
+    # utils/schemas/deprecated.py, RemappedParameters: type_of_model has the alias model_type; loaders/model.py takes
+    # the class of that name. 'Auto...' leaves the choice to transformers.
+    for key in ("type_of_model", "model_type"):
+        wanted = config.get(key)
+        named = isinstance(wanted, str) and not wanted.startswith("Auto")
+        if named and model.model_class and wanted != model.model_class:
+            yield Conflict(
+                "SPC509", (key,), f"{key} is {wanted}, the scan names the parameters of {model.model_class}.",
+                f"Scan again with --model-class {wanted}, or remove {key}.",
+            )  # fmt: skip
+
+
+def _inside(config: Mapping[str, Any], key: str, inner: str) -> Any:
+    value = config.get(key)
+    return value.get(inner) if isinstance(value, Mapping) else None
+
+
+def _shown(value: object) -> str:
+    return str(value)[:40]

@@ -1,0 +1,11 @@
+"""Scores as a person reads them."""
+
+from spectrum.reporting.diff_table import move_table, overlap_table, type_table
+from spectrum.reporting.heatmap import heatmap
+from spectrum.reporting.memory import memory_parts, memory_table
+from spectrum.reporting.table import parameter_table, selection_table, show_number, trainable_line
+
+__all__ = [
+    "heatmap", "memory_parts", "memory_table", "move_table", "overlap_table", "parameter_table", "selection_table",
+    "show_number", "trainable_line", "type_table",
+]  # fmt: skip

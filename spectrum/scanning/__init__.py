@@ -1,0 +1,1 @@
+"""From an open checkpoint to a finished scan: plan, read ahead, decompose, several ranks, the store."""

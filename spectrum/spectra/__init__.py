@@ -1,0 +1,1 @@
+"""Pure numerics: Gram matrix, singular values, error estimate, score. Knows no file and no name."""
