@@ -39,7 +39,7 @@ class Architecture:
 
     @property
     def exists(self) -> bool:
-        known = self.model_type in CONFIG_MAPPING and self.model_class in dir(transformers)
+        known = self.model_type in CONFIG_MAPPING and self.model_class in transformers.__all__
         return known and (has_conversion_table() or not self.since_5)
 
 
