@@ -395,6 +395,7 @@ def _process(*words, limit=None, **options):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python has it: the write fails instead
 
     environment = os.environ | {"PYTHONPATH": str(Path(spectrum.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a limit on file sizes would leave half of a module in the cache
     return subprocess.run(
         [*SPECTRUM, *map(str, words)],
         capture_output=True,
