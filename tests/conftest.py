@@ -12,7 +12,13 @@ import torch
 from hub_client import hub  # noqa: F401  # the fixture
 from safetensors.torch import save_file
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "published-snr"
+pytest_plugins = ["outside"]
+
+
+def pytest_configure(config):
+    """One thread for each of several workers (pytest -n 2), and for the processes that their tests start."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -20,22 +26,6 @@ def _own_folder(tmp_path, monkeypatch):
     """Every test runs in a folder of its own and keeps its hands off the user's cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="session")
-def published() -> Path:
-    """Folder of the published result files, beside the project."""
-    if not PUBLISHED.is_dir():
-        missing("the published result files", "shared/published-snr beside the checkout")
-    return PUBLISHED
-
-
-def missing(what: str, where: str) -> None:
-    """Skip for want of a part of the outside world; where all must be there, as in CI, fail."""
-    message = f"{what} not found: {where}"
-    if os.environ.get("SPECTRUM_REQUIRE_INTEROP") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 Shards = Mapping[str, Mapping[str, torch.Tensor]]

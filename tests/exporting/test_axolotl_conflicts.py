@@ -1,11 +1,7 @@
 """Settings that contradict the list: each rule from both sides, and against Axolotl's own validators."""
 
-import warnings
-from importlib import import_module
-
 import pytest
 import yaml
-from conftest import missing
 
 from spectrum.exporting.axolotl_conflicts import find_conflicts, is_same_model, is_zero_3
 from spectrum.results import Model
@@ -129,24 +125,19 @@ def test_zero_3_by_its_name(name):
 
 # Settings Axolotl itself refuses beside a list -> (module, class, validator).
 REFUSED = {
-    REENTRANT: ("axolotl.utils.schemas.validation", "TrainingValidationMixin", "check_use_reentrant_mismatch"),
+    REENTRANT: ("utils.schemas.validation", "TrainingValidationMixin", "check_use_reentrant_mismatch"),
     f"{PLUGIN}\nfsdp: [full_shard]\nfsdp_config: {{offload_params: true}}": (
-        "axolotl.integrations.spectrum.args", "SpectrumArgs", "check_fsdp_use_orig_params",
+        "integrations.spectrum.args", "SpectrumArgs", "check_fsdp_use_orig_params",
     ),
-    "load_in_4bit: true": ("axolotl.utils.schemas.peft", "LoraConfig", "validate_adapter"),
+    "load_in_4bit: true": ("utils.schemas.peft", "LoraConfig", "validate_adapter"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("settings", REFUSED, ids=lambda text: text.split(":")[0])
-def test_axolotl_refuses_it_too(settings):
+def test_axolotl_refuses_it_too(axolotl, settings):
     """Its own validators raise for what is found here, and pass the same config put right."""
     module, owner, name = REFUSED[settings]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Axolotl says while it is imported
-        try:
-            validator = getattr(getattr(import_module(module), owner), name)
-        except ImportError:
-            pytest.skip("Axolotl's schemas need most of its dependencies")
+    validator = getattr(getattr(axolotl(module), owner), name)
     config = {"unfrozen_parameters": ["x"], **yaml.safe_load(settings)}
     assert find_conflicts(config)
     with pytest.raises(ValueError, match="."):
@@ -155,31 +146,20 @@ def test_axolotl_refuses_it_too(settings):
     assert (find_conflicts(right), validator(dict(right))) == ([], right)
 
 
-def test_an_adapter_is_frozen_by_the_list():
+def test_an_adapter_is_frozen_by_the_list(freeze_layers_except):
     """Axolotl's own freeze function, over names as PEFT gives them, leaves no weight of the adapter trainable."""
     import torch
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from axolotl.utils.freeze import freeze_layers_except
-        except ImportError:
-            missing("Axolotl", "pip install --no-deps axolotl accelerate psutil")
     layer = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(2, 2), "lora_A": torch.nn.Linear(2, 1)})
     model = torch.nn.ModuleDict({"base_model": torch.nn.ModuleDict({"model": layer})})
     freeze_layers_except(model, ["^model.q_proj.weight$"])
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_ranges_of_rows_under_zero_3():
+def test_ranges_of_rows_under_zero_3(axolotl):
     """Axolotl's own arithmetic with a parameter of no rows: it raises, or forgets the rows behind the range."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from axolotl.utils.freeze import _invert_ranges, _merge_ranges
-        except ImportError:
-            missing("Axolotl", "pip install --no-deps axolotl accelerate psutil")
+    freeze = axolotl("utils.freeze")
     with pytest.raises(ValueError, match="invalid unfreeze range"):
-        _merge_ranges([(60, None)], 0)
-    assert _invert_ranges(_merge_ranges([(10, 20)], 0), 0) == [(0, 10)]
-    assert _invert_ranges(_merge_ranges([(10, 20)], 30), 30) == [(0, 10), (20, 30)]
+        freeze._merge_ranges([(60, None)], 0)
+    assert freeze._invert_ranges(freeze._merge_ranges([(10, 20)], 0), 0) == [(0, 10)]
+    assert freeze._invert_ranges(freeze._merge_ranges([(10, 20)], 30), 30) == [(0, 10), (20, 30)]

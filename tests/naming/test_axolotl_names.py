@@ -1,9 +1,7 @@
 """The exported YAML given to the real trainer: exactly the parameters selected are trainable afterwards."""
 
-import os
 import random
 import re
-import warnings
 
 import pytest
 import transformers
@@ -14,20 +12,6 @@ from spectrum.exporting import to_axolotl
 from spectrum.naming import Naming, Parameter, name_parameters
 from spectrum.results import MatrixScore, Model, ParameterScore, Scan, Settings, Unscored
 from spectrum.selection import select_top
-
-REQUIRED = os.environ.get("SPECTRUM_REQUIRE_INTEROP") == "1"
-
-
-@pytest.fixture(scope="module")
-def freeze_layers_except():
-    """Axolotl's own function; where the interoperability tests are required its absence is a failure."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Axolotl and accelerate say while they are imported
-        if not REQUIRED:
-            pytest.importorskip("axolotl.utils.freeze", exc_type=ImportError)
-        from axolotl.utils.freeze import freeze_layers_except
-
-    return freeze_layers_except
 
 
 def scan_of(naming: Naming) -> Scan:
