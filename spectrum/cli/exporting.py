@@ -9,7 +9,6 @@ import typer
 
 from spectrum.cli.options import Format
 from spectrum.cli.output import hint, warn
-from spectrum.errors import SpectrumError
 from spectrum.results import Scan, replace_file
 from spectrum.selection import Selection
 
@@ -124,8 +123,9 @@ def put_into(path: Path, selection: Selection, scan: Scan, target: Format, lora:
         SpectrumError: the file cannot be read, is no config, or contradicts the selection; it is as before.
     """
     from spectrum.exporting.axolotl_config import lora_settings, put_into_axolotl  # noqa: PLC0415
+    from spectrum.exporting.config_text import read_text  # noqa: PLC0415
 
-    text = _read(path)
+    text = read_text(path)
     if target is Format.axolotl_lora:
         rank, alpha = lora_settings(text, str(path))
         scaled = lora.alpha or (None if lora.rank else alpha)
@@ -144,17 +144,6 @@ def put_into(path: Path, selection: Selection, scan: Scan, target: Format, lora:
 
     replace_file(path, write)
     hint(f"Wrote the selection into '{path}'.", quiet=quiet)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise SpectrumError(
-            f"'{path}' cannot be read: {error.strerror}. Give an Axolotl config that exists."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpectrumError(f"'{path}' is no text in UTF-8. It was left as it is.") from error
 
 
 def _options(lora: Lora) -> "LoraOptions":

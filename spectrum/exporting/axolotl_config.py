@@ -1,37 +1,39 @@
-"""The selection put into an existing Axolotl config, and what there contradicts it mended or told.
+"""Put a selection into an existing Axolotl config, and mend or report the settings that contradict it.
 
-What contradicts it, `axolotl_conflicts` finds; its sources stand there. What else chooses modules for LoRA:
+`axolotl_conflicts` finds those settings and names its sources. What else chooses modules for LoRA:
 utils/schemas/config.py of axolotl 0.19.0, and peft 0.20.0.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 
 from spectrum.errors import SpectrumError
-from spectrum.exporting.axolotl_conflicts import ADAPTER, FSDP_1, PLUGIN, REENTRANT, Conflict, find_conflicts
-from spectrum.exporting.config_text import (
-    Change,
-    Config,
-    Entry,
-    above,
-    changed,
-    child,
-    parse_config,
-    replaced,
-    with_child,
-    without_items,
+from spectrum.exporting.axolotl_conflicts import (
+    ADAPTER,
+    FSDP_1,
+    MODEL_CLASS,
+    PLUGIN,
+    REENTRANT,
+    Conflict,
+    find_conflicts,
 )
-from spectrum.results.scan import Scan
+from spectrum.exporting.config_edits import Change, above, changed, child, replaced, with_child, without_items
+from spectrum.exporting.config_text import Config, ConfigError, Entry, parse_config, read_text
+from spectrum.results.scan import Model, Scan
+from spectrum.results.writer import check_writable
 from spectrum.selection import Selection
 
-# Beginnings of the lines of `spectrum.exporting.header`; comments of the user between them are not ours to remove.
+# Beginnings of the lines of `spectrum.exporting.header`; comments of the user between them stay.
 HEADER = ("# Spectrum: ", "# model: ", "# trainable: ", "# in the adapted ")
 _PLUGIN = "SpectrumPlugin"
 _FULL = ("unfrozen_parameters",)
+_LORA_SCALARS = ("adapter", "lora_r", "lora_alpha", "lora_dropout")
 _LORA = (
     "lora_target_modules", "lora_target_parameters", "lora_modules_to_save", "lora_rank_pattern", "lora_alpha_pattern",
 )  # fmt: skip
@@ -49,11 +51,32 @@ class Edited:
 
     Attributes:
         text: of the file.
-        messages: what was mended, and what should be known.
+        messages: what was changed besides the selection, and what the user should know.
     """
 
     text: str
     messages: tuple[str, ...]
+
+
+def validate_target(path: Path, *, adapters: bool = False, four_bit: bool = False, model: Model | None = None) -> None:
+    """Refuse a config that no selection could be put into: what can be found out before anything is scanned.
+
+    Args:
+        path: of the config.
+        adapters: whether LoRA adapters are to train the selection.
+        four_bit: whether the weights beside the adapters are in 4 bit.
+        model: of the scan, if its class is known already.
+
+    Raises:
+        SpectrumError: it cannot be read or replaced, is not an Axolotl config, or has a setting that only its user
+            can change.
+    """
+    text = read_text(path)
+    check_writable(path.resolve().parent, path.name)
+    config = _editable(text, str(path))
+    wanted = {**dict.fromkeys(_LORA_SCALARS), "adapter": "qlora" if four_bit else "lora"} if adapters else {}
+    _check(config, wanted, str(path))
+    _mend(config, find_conflicts(config.data, model=model, adapters=adapters), str(path))
 
 
 def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan, *, place: str) -> Edited:
@@ -67,31 +90,29 @@ def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan,
         place: what errors call the config.
 
     Raises:
-        SpectrumError: no valid config, or one that contradicts the selection in a way that only its user can decide.
+        SpectrumError: not a valid config, or one that contradicts the selection in a way that only its user can
+            decide.
     """
-    mark = "\ufeff" if text.startswith("\ufeff") else ""
-    config = parse_config(text.removeprefix(mark), place)
+    config = _editable(text, place)
     wanted: dict[str, Any] = yaml.safe_load(addition)
     lora = "adapter" in wanted
-    _check(config, wanted, place, lora=lora)
+    _check(config, wanted, place)
 
-    def conflicts(data: dict[str, Any]) -> list[Conflict]:
+    def conflicts(data: Mapping[str, Any]) -> list[Conflict]:
         rows = any(_ROWS.search(text) for text in wanted.get("unfrozen_parameters", []))
         return find_conflicts(data, model=scan.model, rows=rows, names=selection.names, adapters=lora)
 
     changes, messages = _mend(config, conflicts(config.data), place)
+    gone = {change.start for change in changes if not change.text}
+    removed = {entry.key for entry in config.entries if entry.start in gone}
     block_keys = _LORA if lora else _FULL
-    scalars, block = _parts(addition, block_keys, config.newline)
-    gone = {
-        entry.key for entry in config.entries if any(c.start <= entry.start and entry.end <= c.end for c in changes)
-    }
     old = [entry for entry in config.entries if entry.key in block_keys or (lora and entry.key in _NOT_BESIDE_LORA)]
-    for entry in old:
-        changes.append(Change(above(config, entry, HEADER), entry.end, ""))
+    changes += [Change(above(config, entry, HEADER), entry.end, "") for entry in old]
     messages += [
         f"'{entry.key}' was removed: it would choose other modules." for entry in old if entry.key not in block_keys
     ]
     messages += _rows_lost(config, wanted)
+    scalars, block = _parts(addition, block_keys, config.newline)
     missing = []
     for key, line in scalars.items():
         present = config.entry(key)
@@ -103,20 +124,46 @@ def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan,
     homes = [entry for entry in old if entry.key in block_keys]
     changes.append(_placed(config, homes, "".join(missing) + block))
     after = changed(config.text, changes)
-    new = _confirm(config, after, wanted, {entry.key for entry in old} | gone, place)
+    new = _confirm(config, after, wanted, {entry.key for entry in old} | removed, place)
     messages += [f"{left.message} {left.remedy}" for left in conflicts(new.data)]
-    return Edited(mark + after, tuple(messages))
+    return Edited(config.mark + after, tuple(messages))
 
 
 def lora_settings(text: str, place: str) -> tuple[int | None, int | None]:
-    """lora_r and lora_alpha of a config, where it has them.
+    """lora_r and lora_alpha of a config; None if it has none.
 
     Raises:
-        SpectrumError: no valid config.
+        SpectrumError: not a valid config.
     """
-    data = parse_config(text.removeprefix("\ufeff"), place).data
+    data = _editable(text, place).data
     rank, alpha = data.get("lora_r"), data.get("lora_alpha")
     return (rank if _is_positive(rank) else None), (alpha if _is_positive(alpha) else None)
+
+
+def _editable(text: str, place: str) -> Config:
+    """A config whose top-level keys each begin a line and occur once.
+
+    Raises:
+        SpectrumError: it is written otherwise.
+    """
+    try:
+        config = parse_config(text, place)
+    except ConfigError as error:
+        where = f" See line {error.line}." if error.line else ""
+        raise SpectrumError(f"{error}{where} It was left as it is.") from error
+    if config.root.flow_style:
+        _refuse(place, "is not a config: expected lines of 'key: value'")
+    if len(config.entries) < len(config.root.value) or any(entry.column for entry in config.entries):
+        _refuse(place, "has keys that are indented or not plain words")
+    keys = [entry.key for entry in config.entries]
+    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if twice:
+        _refuse(place, f"has the key '{twice}' twice. Remove one")
+    return config
+
+
+def _refuse(place: str, reason: str) -> NoReturn:
+    raise SpectrumError(f"'{place}' {reason}. It was left as it is.")
 
 
 def _is_positive(number: object) -> bool:
@@ -124,7 +171,7 @@ def _is_positive(number: object) -> bool:
 
 
 def _parts(addition: str, block_keys: Sequence[str], newline: str) -> tuple[dict[str, str], str]:
-    """Lines that may stand anywhere, by key, and the block of the others behind its header."""
+    """Lines that may go anywhere, by key, and the block of the others below its header."""
     scalars, block = {}, []
     for line in addition.splitlines():
         key = line.partition(":")[0]
@@ -136,7 +183,7 @@ def _parts(addition: str, block_keys: Sequence[str], newline: str) -> tuple[dict
 
 
 def _placed(config: Config, homes: Sequence[Entry], block: str) -> Change:
-    """The block where the first of its keys stood, else at the end of the file."""
+    """The block in place of the first of its keys, else at the end of the file."""
     if homes:
         start = above(config, homes[0], HEADER)
         return Change(start, start, block)
@@ -144,35 +191,39 @@ def _placed(config: Config, homes: Sequence[Entry], block: str) -> Change:
     return Change(end, end, block if config.text.endswith("\n") else config.newline + block)
 
 
-def _check(config: Config, wanted: dict[str, Any], place: str, *, lora: bool) -> None:
+def _check(config: Config, wanted: Mapping[str, Any], place: str) -> None:
     data = config.data
     if not isinstance(data.get("base_model"), str):
-        raise SpectrumError(f"'{place}' has no base_model, so it is no Axolotl config. It was left as it is.")
+        _refuse(place, "has no base_model, so it is not an Axolotl config")
     merged = next((key for key in (*_LORA, *_FULL, *wanted) if key in data and config.entry(key) is None), None)
     if merged:
-        raise SpectrumError(f"'{place}' takes '{merged}' from an anchor. Write it out first. It was left as it is.")
-    if data.get("adapter") == "qlora" and lora and wanted["adapter"] != "qlora":
-        raise SpectrumError(f"'{place}' has adapter: qlora. Pass --qlora as well. The file was left as it is.")
+        _refuse(place, f"takes '{merged}' from an anchor. Write it out first")
+    if data.get("adapter") == "qlora" and wanted.get("adapter") == "lora":
+        _refuse(place, "has adapter: qlora. Pass --qlora as well")
 
 
 def _mend(config: Config, found: Sequence[Conflict], place: str) -> tuple[list[Change], list[str]]:
-    """What can be mended, and the messages that say so.
+    """The changes that settle conflicts, and the messages that say so.
 
     Raises:
-        SpectrumError: what would leave nothing trained, or a training that does not start.
+        SpectrumError: a conflict that would leave nothing trained, or a training that does not start.
     """
     menders: dict[str, Callable[[Config, str], tuple[list[Change], str] | None]] = {
         ADAPTER: _adapter, PLUGIN: _plugin, REENTRANT: _reentrant, FSDP_1: _fsdp,
     }  # fmt: skip
+    refused = next((conflict for conflict in found if conflict.code == MODEL_CLASS), None)
+    if refused is not None:
+        _refuse(place, f"would train another model: {refused.message} {refused.remedy.removesuffix('.')}")
     mended = [menders[conflict.code](config, place) for conflict in found if conflict.code in menders]
     done = [each for each in mended if each is not None]
     return [change for changes, _ in done for change in changes], [message for _, message in done]
 
 
-def _adapter(config: Config, place: str) -> None:
-    raise SpectrumError(
-        f"'{place}' trains an adapter ('{config.data['adapter']}'), and unfrozen_parameters would freeze it. Remove "
-        "the adapter, or pass --format axolotl-lora. The file was left as it is."
+def _adapter(config: Config, place: str) -> NoReturn:
+    _refuse(
+        place,
+        f"trains an adapter ('{config.data['adapter']}'), and unfrozen_parameters would freeze it. Remove the adapter, "
+        "or pass --format axolotl-lora",
     )
 
 
@@ -198,12 +249,11 @@ def _reentrant(config: Config, _place: str) -> tuple[list[Change], str] | None:
 
 
 def _fsdp(config: Config, place: str) -> tuple[list[Change], str]:
-    """The first FSDP flattens parameters together, which it cannot where only some of them are trained."""
+    """FSDP 1 flattens parameters together, which it cannot do if only some of them are trained."""
     entry = config.entry("fsdp_config")
     if entry is None or not isinstance(entry.value, yaml.MappingNode):
-        raise SpectrumError(
-            f"'{place}' trains with FSDP, and frozen parameters need 'use_orig_params: true' in its fsdp_config. "
-            "Add it. The file was left as it is."
+        _refuse(
+            place, "trains with FSDP, and frozen parameters need 'use_orig_params: true' in its fsdp_config. Add it"
         )
     settings = config.data["fsdp_config"] or {}
     keys = [key for key in ("use_orig_params", "fsdp_use_orig_params") if key in settings]
@@ -222,7 +272,7 @@ def _rows_lost(config: Config, wanted: dict[str, Any]) -> list[str]:
 
 
 def _confirm(config: Config, after: str, wanted: dict[str, Any], removed: set[str], place: str) -> Config:
-    """The new text read back: what was put in is there, and what was not touched stands as it stood."""
+    """Read the new text back: what was put in is there, and what was not touched is as before."""
     refused = SpectrumError(
         f"'{place}' is written in a way that the selection cannot be put into (anchors, or a layout of its own). "
         "Paste the lines instead. It was left as it is."

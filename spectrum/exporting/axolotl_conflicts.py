@@ -1,7 +1,6 @@
-"""Settings of an Axolotl config that contradict a selection: found here for `check` and for `--into`.
+"""Settings of an Axolotl config that contradict a selection, for `check` and `--into`.
 
-Pure functions over the config's parsed values; nothing here knows of files or lines. What each rule rests on was read
-in the code of axolotl 0.19.0 and stands beside it.
+Functions of the config's parsed values, without files or lines. Beside each rule is its source in axolotl 0.19.0.
 """
 
 import re
@@ -11,8 +10,12 @@ from typing import Any
 
 from spectrum.results.scan import Model
 
-# The rules that `--into` treats by name; codes as in `checking.findings.RULES`, which never change their meaning.
-ADAPTER, REENTRANT, FSDP_1, PLUGIN = "SPC501", "SPC502", "SPC503", "SPC506"
+# The rules that `--into` treats by name; codes as in `checking.findings.RULES`.
+ADAPTER, REENTRANT, FSDP_1, PLUGIN, MODEL_CLASS = "SPC501", "SPC502", "SPC503", "SPC506", "SPC509"
+
+_TYPE_KEYS = ("model_type", "type_of_model")
+_CAUSAL, _IMAGE = "AutoModelForCausalLM", "AutoModelForImageTextToText"
+_VOXTRAL = "VoxtralForConditionalGeneration"
 
 # Modules that freeze_mm_modules freezes.
 _MULTIMODAL = frozenset(
@@ -23,11 +26,11 @@ _MULTIMODAL = frozenset(
 
 @dataclass(frozen=True)
 class Conflict:
-    """One setting that does not go with the selection.
+    """A setting that contradicts the selection.
 
     Attributes:
         code: of the rule, as in `spectrum.checking.findings.RULES`.
-        keys: where the setting stands, outermost key first.
+        keys: the setting, outermost key first.
         message: a sentence: what happens.
         remedy: a sentence: what to do.
     """
@@ -46,15 +49,15 @@ def find_conflicts(
     names: Iterable[str] = (),
     adapters: bool = False,
 ) -> list[Conflict]:
-    """Whatever in a config contradicts training a selection with it.
+    """The settings of a config that contradict training a selection with it.
 
     Args:
-        config: parsed, with or without the selection itself. Values of unexpected types are let pass: Axolotl refuses
+        config: parsed, with or without the selection itself. Values of unexpected types are ignored: Axolotl refuses
             them.
-        model: of the scan that the selection comes from; None leaves the rules on the model out.
+        model: of the scan that the selection comes from; None leaves out the rules on the model.
         rows: whether a line of the list ends in a range of rows.
         names: of the parameters that are to be trained.
-        adapters: whether LoRA adapters train the selection, in place of a list of unfrozen parameters.
+        adapters: whether LoRA adapters train the selection, instead of a list of unfrozen parameters.
     """
     rules = (_plugin,) if adapters else (_adapter, _plugin, _reentrant, _fsdp_1, _quantised)
     found = [conflict for rule in rules for conflict in rule(config)]
@@ -67,7 +70,7 @@ def find_conflicts(
 
 
 def is_zero_3(deepspeed: object) -> bool:
-    """Whether a `deepspeed` setting is ZeRO-3: by its stage where it is a mapping, by its name where it is a path.
+    """Whether a `deepspeed` setting is ZeRO-3: by the stage in a mapping, by the name of a path.
 
     Source: utils/schemas/validation.py, warn_qlora_zero3_w_use_reentrant, goes by the name too.
     """
@@ -80,8 +83,8 @@ def is_zero_3(deepspeed: object) -> bool:
 def is_same_model(base_model: str, scanned: str) -> bool:
     """Whether `base_model` of a config is the scanned model.
 
-    'owner/name' must be equal where both are of that form. A folder, and what an imported or local scan is called,
-    is compared by its last part; a folder of the Hub cache by the id in its path.
+    Two ids 'owner/name' must be equal. Folders, and the names of imported and local scans, are compared by their last
+    part; a folder of the Hub cache by the id in its path.
     """
     base = base_model.rstrip("/")
     spellings = {scanned, scanned.replace("/", "--"), scanned.replace("/", "-")}
@@ -203,16 +206,42 @@ def _revision(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
 
 
 def _model_class(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
-    # utils/schemas/deprecated.py, RemappedParameters: type_of_model has the alias model_type; loaders/model.py takes
-    # the class of that name. 'Auto...' leaves the choice to transformers.
-    for key in ("type_of_model", "model_type"):
-        wanted = config.get(key)
-        named = isinstance(wanted, str) and not wanted.startswith("Auto")
-        if named and model.model_class and wanted != model.model_class:
-            yield Conflict(
-                "SPC509", (key,), f"{key} is {wanted}, the scan names the parameters of {model.model_class}.",
-                f"Scan again with --model-class {wanted}, or remove {key}.",
-            )  # fmt: skip
+    wanted, loads = _loaded_class(config, model)
+    if model.model_class is None or loads == model.model_class or not (model.auto_classes or loads):
+        return
+    ignored = next((key for key in ("trust_remote_code", "gptq") if config.get(key)), None)
+    key = ignored or next((key for key in _TYPE_KEYS if key in config), _TYPE_KEYS[1])
+    line = f"type_of_model: {model.model_class}"
+    yield Conflict(
+        MODEL_CLASS, (key,),
+        f"Axolotl loads the model with {wanted}, which "
+        f"{f'gives {loads}' if loads else 'has no class for it'}; the scan names the parameters of {model.model_class}."
+        if loads != wanted else f"{key} is {loads}, the scan names the parameters of {model.model_class}.",
+        (f"Remove {ignored}, which makes Axolotl ignore type_of_model, and add" if ignored else "Add")
+        + f" the line '{line}'" + (f", or scan again with --model-class {loads}." if loads else "."),
+    )  # fmt: skip
+
+
+def _loaded_class(config: Mapping[str, Any], model: Model) -> tuple[str, str | None]:
+    """What Axolotl asks transformers for, and the class that this gives; None if none, or if the scan does not tell.
+
+    Source: loaders/model.py, _build_model() and _set_auto_model_loader(); utils/config/__init__.py, normalize_config(),
+    for is_multimodal; utils/schemas/validation.py, set_reward_model_defaults(); utils/schemas/deprecated.py,
+    RemappedParameters: model_type is an alias of type_of_model, and pydantic looks for the alias first.
+    """
+    named = next((config[key] for key in _TYPE_KEYS if key in config), None)
+    if not named and config.get("process_reward_model"):
+        named = "AutoModelForTokenClassification"
+    if not named and config.get("reward_model"):
+        named = "AutoModelForSequenceClassification"
+    known = model.auto_classes
+    if isinstance(named, str) and named != _CAUSAL and not config.get("trust_remote_code") and not config.get("gptq"):
+        return named, known.get(named, None if named.startswith("Auto") else named)
+    if _VOXTRAL in known.values():  # loaders/constants.py adds it to the multimodal types, as a class
+        return _VOXTRAL, _VOXTRAL
+    multimodal = config.get("is_multimodal") or "pixtral" in str(config.get("base_model")).lower() or _IMAGE in known
+    auto = _IMAGE if multimodal else _CAUSAL
+    return auto, known.get(auto)
 
 
 def _inside(config: Mapping[str, Any], key: str, inner: str) -> Any:

@@ -1,16 +1,38 @@
-"""A YAML file as text with the places of its top-level entries, so that one can be changed and every other byte kept.
+"""Read a trainer's YAML config with bounds: its text, its values, and where each top-level entry stands.
 
-PyYAML tells where each node stands, and it is what Axolotl reads its configs with; writing the whole file anew from a
-parsed one would lose comments that stand between entries, quotes and spacing.
+`check` and `--into` share this reader. Its bounds keep a small file from standing for billions of values.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spectrum.errors import SpectrumError
+from spectrum.untrusted import read_file
+
+LARGEST_BYTES = 2**20  # a selection of 10,000 parameters takes half of it
+DEEPEST = 50
+MOST_VALUES = 200_000  # aliases written out
+LONGEST_NUMBER = 4300  # characters; Python refuses longer decimal numbers, but not YAML's 1:30:00
+
+_BYTE_ORDER_MARK = "\ufeff"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster
+
+
+class ConfigError(SpectrumError):
+    """A config that cannot be read.
+
+    Attributes:
+        line: of the file, from 1; None if the reason has no line.
+    """
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 @dataclass(frozen=True)
@@ -19,12 +41,16 @@ class Entry:
 
     Attributes:
         key: its name.
-        start: index of its line's beginning.
-        end: index behind its last line, a comment on that line included.
+        line: of the key, from 1.
+        column: of the key, from 0.
+        start: index of the key in the text.
+        end: index after its last line, including a comment on that line.
         value: PyYAML's node.
     """
 
     key: str
+    line: int
+    column: int
     start: int
     end: int
     value: yaml.Node
@@ -32,152 +58,146 @@ class Entry:
 
 @dataclass(frozen=True)
 class Config:
-    """A parsed config.
+    """A config.
 
     Attributes:
-        text: as it stands in the file, without a byte order mark.
-        entries: in order.
-        data: what a YAML parser reads.
+        text: of the file, without a byte order mark.
+        mark: the byte order mark, or ''.
+        root: PyYAML's node of the whole.
+        data: the values, as the trainer reads them.
     """
 
     text: str
-    entries: tuple[Entry, ...]
-    data: dict[str, Any]
+    mark: str
+    root: yaml.MappingNode
+    data: Mapping[str, Any]
 
     @property
     def newline(self) -> str:
         """The line ending that the file uses."""
         return "\r\n" if "\r\n" in self.text else "\n"
 
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Those whose key is plain text, in order."""
+        pairs = [(key, value) for key, value in self.root.value if isinstance(key, yaml.ScalarNode)]
+        return tuple(_entry(self.text, key, value) for key, value in pairs)
+
+    @cached_property
+    def _by_key(self) -> Mapping[str, Entry]:
+        return {entry.key: entry for entry in self.entries}
+
     def entry(self, key: str) -> Entry | None:
-        """The entry of a key."""
-        return next((entry for entry in self.entries if entry.key == key), None)
+        """The entry of a key; the last one if the key occurs twice, as in `data`."""
+        return self._by_key.get(key)
+
+    def line(self, keys: Sequence[str]) -> int | None:
+        """Line of a key, or of its innermost parent in the file; only the two outermost levels are searched."""
+        entry = self.entry(keys[0])
+        if entry is None:
+            return None
+        inner = [key for key, _ in _pairs(entry.value) if keys[1:] and key.value == keys[1]]
+        return inner[-1].start_mark.line + 1 if inner else entry.line
 
 
-@dataclass(frozen=True)
-class Change:
-    """What stands from `start` to `end` becomes `text`."""
+def read_config(path: Path) -> Config:
+    """Read and parse a config file; see `read_text` and `parse_config`."""
+    return parse_config(read_text(path), str(path))
 
-    start: int
-    end: int
-    text: str
+
+def read_text(path: Path) -> str:
+    """The text of a config file.
+
+    Raises:
+        ConfigError: it is missing, not a regular file, too large, or not UTF-8.
+    """
+    try:
+        return read_file(path, most=LARGEST_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"'{path}' is not UTF-8 text.") from error
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be read: {error.strerror}.") from error
 
 
 def parse_config(text: str, place: str) -> Config:
-    """Read a config.
+    """Parse a config; each step is bounded by what the step before it found.
 
     Args:
         text: of the file.
         place: what errors call it.
 
     Raises:
-        SpectrumError: not one YAML mapping in block style, or one that names a key twice.
+        ConfigError: it is not a YAML mapping within the bounds.
     """
+    mark = _BYTE_ORDER_MARK if text.startswith(_BYTE_ORDER_MARK) else ""
+    text = text.removeprefix(mark)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpectrumError(f"'{place}' is not valid YAML: {_first_line(error)}. It was left as it is.") from error
-    if not isinstance(node, yaml.MappingNode) or node.flow_style or not isinstance(data, dict):
-        raise SpectrumError(f"'{place}' is no config: expected lines of 'key: value'. It was left as it is.")
-    entries = tuple(_entry(text, key, value, place) for key, value in node.value)
-    names = [entry.key for entry in entries]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise SpectrumError(f"'{place}' has the key '{twice}' twice. Remove one. It was left as it is.")
-    return Config(text, entries, data)
+        _check_depth(yaml.parse(text, Loader=_LOADER), place)
+        root = yaml.compose(text, Loader=_LOADER)
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"'{place}' is not a mapping of keys to values.", 1)
+        _check_size(root, {}, place)
+        # Constructing the values writes merged keys into their nodes, so it gets a tree of its own.
+        data = yaml.SafeLoader("").construct_document(yaml.compose(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        where = error.problem_mark or error.context_mark
+        line = where.line + 1 if where else None
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"'{place}' is not valid YAML: {problem[:200]}.", line) from error
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"'{place}' is not valid YAML: {' '.join(str(error).split())[:200]}.") from error
+    return Config(text, mark, root, data)
 
 
-def changed(text: str, changes: Iterable[Change]) -> str:
-    """The text with all changes made."""
-    for change in sorted(changes, key=lambda each: (each.start, each.end), reverse=True):
-        text = text[: change.start] + change.text + text[change.end :]
-    return text
+def _check_depth(events: Iterator[Any], place: str) -> None:
+    depth = 0
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ConfigError(f"'{place}' is nested more than {DEEPEST} levels deep.", event.start_mark.line + 1)
 
 
-def child(mapping: yaml.Node, key: str) -> yaml.Node | None:
-    """The value of a key of a mapping."""
-    if not isinstance(mapping, yaml.MappingNode):
-        return None
-    return next((value for name, value in mapping.value if name.value == key), None)
+def _check_size(node: yaml.Node, sizes: dict[int, int], place: str) -> int:
+    """Number of values under a node, aliases written out. A node inside itself counts as too many."""
+    line = node.start_mark.line + 1
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith(":int") and len(node.value) > LONGEST_NUMBER:
+            raise ConfigError(f"'{place}' has a number of {len(node.value):,} characters.", line)
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = MOST_VALUES + 1  # what the node finds if it contains itself
+        sizes[id(node)] = 1 + sum(_check_size(each, sizes, place) for each in _children(node))
+    if sizes[id(node)] > MOST_VALUES:
+        raise ConfigError(f"'{place}' stands for more than {MOST_VALUES:,} values.", line)
+    return sizes[id(node)]
 
 
-def replaced(node: yaml.Node, text: str) -> Change:
-    """Another text in the place of a scalar."""
-    return Change(node.start_mark.index, node.end_mark.index, text)
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    for child in node.value:
+        yield from child if isinstance(child, tuple) else (child,)
 
 
-def with_child(mapping: yaml.MappingNode, line: str, newline: str) -> Change:
-    """One more `key: value` at the beginning of a mapping."""
-    at = mapping.start_mark.index
-    if mapping.flow_style:
-        return Change(at + 1, at + 1, f"{line}, " if mapping.value else line)
-    return Change(at, at, f"{line}{newline}{' ' * mapping.start_mark.column}")
+def _pairs(node: yaml.Node) -> Sequence[tuple[yaml.Node, yaml.Node]]:
+    return node.value if isinstance(node, yaml.MappingNode) else ()
 
 
-def without_items(config: Config, entry: Entry, unwanted: Sequence[yaml.Node]) -> list[Change]:
-    """A sequence without some of its items; the whole entry goes with the last of them."""
-    assert isinstance(entry.value, yaml.SequenceNode)
-    kept = [item for item in entry.value.value if item not in unwanted]
-    if not kept:
-        return [Change(entry.start, entry.end, "")]
-    if entry.value.flow_style:
-        inside = ", ".join(config.text[item.start_mark.index : item.end_mark.index] for item in kept)
-        return [replaced(entry.value, f"[{inside}]")]
-    return [
-        Change(_line_start(config.text, item.start_mark.index), _line_end(config.text, item), "") for item in unwanted
-    ]
+def _entry(text: str, key: yaml.ScalarNode, value: yaml.Node) -> Entry:
+    mark = key.start_mark
+    aliased = value.start_mark.index < mark.index
+    end = line_end(text, key if aliased else value)
+    return Entry(key.value, mark.line + 1, mark.column, mark.index, end, value)
 
 
-def above(config: Config, entry: Entry, marks: tuple[str, ...]) -> int:
-    """Index of the comment that leads the lines right above an entry; its own start where there is none.
-
-    Args:
-        config: that holds it.
-        entry: below the comment.
-        marks: beginnings of the comment's lines, that of the first one first.
-    """
-    at = entry.start
-    while at > 0:
-        at = _line_start(config.text, at - 1)
-        if config.text.startswith(marks[0], at):
-            return at
-        if not config.text.startswith(marks, at):
-            break
-    return entry.start
-
-
-def _entry(text: str, key: yaml.Node, value: yaml.Node, place: str) -> Entry:
-    start = key.start_mark.index
-    if not isinstance(key, yaml.ScalarNode) or key.start_mark.column != 0:
-        raise SpectrumError(f"'{place}' has keys that are indented or no words. It was left as it is.")
-    aliased = value.start_mark.index < start
-    return Entry(key.value, start, _line_end(text, key if aliased else value), value)
-
-
-def _line_start(text: str, index: int) -> int:
-    return text.rfind("\n", 0, index) + 1
-
-
-def _line_end(text: str, node: yaml.Node) -> int:
-    found = text.find("\n", _last(node, node.start_mark.index))
+def line_end(text: str, node: yaml.Node) -> int:
+    """Index after the line on which a node ends."""
+    found = text.find("\n", _last_index(node, node.start_mark.index))
     return len(text) if found < 0 else found + 1
 
 
-def _last(node: yaml.Node, start: int) -> int:
-    """Index behind a node's last character; PyYAML's own mark of a block stands behind the comments that follow it."""
+def _last_index(node: yaml.Node, start: int) -> int:
+    """Index after a node's last character; PyYAML's own mark of a block lies after the comments that follow it."""
     if not isinstance(node, yaml.CollectionNode) or node.flow_style:
-        # Block text (`|`, `>`) ends behind its last line break.
+        # Block text (`|`, `>`) ends after its last line break.
         return int(node.end_mark.index) - (isinstance(node, yaml.ScalarNode) and node.style in {"|", ">"})
-    parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
-    inside = [part for part in parts if part.start_mark.index >= start]  # an alias has the place of its anchor
-    return max((_last(part, start) for part in inside), default=start)
-
-
-def _first_line(error: BaseException) -> str:
-    # "expected a single document in the stream" is the context of the problem "but found another document".
-    parts = (getattr(error, "context", None), getattr(error, "problem", None))
-    problem = ", ".join(part for part in parts if part)
-    mark = getattr(error, "problem_mark", None)
-    where = f" in line {mark.line + 1}" if mark else ""
-    return f"{problem or type(error).__name__}{where}"
+    inside = [part for part in _children(node) if part.start_mark.index >= start]  # an alias has its anchor's place
+    return max((_last_index(part, start) for part in inside), default=start)

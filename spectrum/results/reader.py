@@ -183,6 +183,9 @@ def _model(field: _Field) -> Model:
         transformers=field.get("transformers").optional(_Field.text),
         name_mapping=field.get("name_mapping").one_of(_MAPPINGS),
         parameters=field.get("parameters").optional(_Field.count),
+        auto_classes={name: each.text() for name, each in field.get("auto_classes").items()}
+        if field.has("auto_classes")
+        else {},
     )
 
 

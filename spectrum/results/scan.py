@@ -1,7 +1,7 @@
 """A scan as a value: what was scored, of which model, how."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from spectrum.checkpoint.fingerprint import Fingerprint
@@ -26,6 +26,7 @@ class Model:
         transformers: version that made the names.
         name_mapping: how they were made.
         parameters: number of weights in all.
+        auto_classes: {auto class of transformers: the class it loads the checkpoint with}; {} if not known.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Model:
     transformers: str | None = None
     name_mapping: NameMapping = "identity"
     parameters: int | None = None
+    auto_classes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

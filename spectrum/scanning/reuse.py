@@ -42,6 +42,7 @@ def adopt(stored: Scan, plan: Plan) -> Scan:
         model_class=plan.model.model_class,
         transformers=plan.model.transformers,
         name_mapping=plan.model.name_mapping,
+        auto_classes=plan.model.auto_classes,
     )
     return replace(stored, model=model)
 

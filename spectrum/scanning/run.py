@@ -14,6 +14,7 @@ from spectrum.errors import CheckpointError, SpectrumError
 from spectrum.naming import (
     Parameter,
     Scope,
+    auto_classes,
     name_parameters,
     sample_experts,
     split_by_scope,
@@ -99,6 +100,7 @@ def plan_scan(checkpoint: Checkpoint, settings: Settings, *, same: Callable[[str
         transformers=naming.transformers,
         name_mapping=naming.name_mapping,
         parameters=sum(item.numel for item in naming.parameters),
+        auto_classes=auto_classes(checkpoint.config or {}) if naming.model_class else {},
     )
     return Plan(
         model=model,

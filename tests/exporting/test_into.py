@@ -1,5 +1,7 @@
 """The selection put into an Axolotl config: every other byte stays, and what contradicts it is mended or told."""
 
+import os
+import time
 import warnings
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from exporting.test_axolotl_lora import TRAINING
 
 from spectrum.errors import SpectrumError
 from spectrum.exporting import LoraOptions, to_axolotl, to_axolotl_lora
-from spectrum.exporting.axolotl_config import lora_settings, put_into_axolotl
-from spectrum.results import write_scan
+from spectrum.exporting.axolotl_config import lora_settings, put_into_axolotl, validate_target
+from spectrum.exporting.config_text import read_text
+from spectrum.results import Model, write_scan
 from spectrum.selection import select_top
 
 BASE = """\
@@ -186,20 +189,10 @@ def test_what_only_the_user_knows_is_told():
         (_full, "load_in_4bit: true\n", "load_in_4bit: quantised weights have no gradient"),
         (
             _full,
-            "type_of_model: Qwen3ForCausalLM\n",
-            "type_of_model is Qwen3ForCausalLM, the scan names the parameters",
-        ),
-        (
-            _full,
             "x: &x {use_reentrant: true}\ngradient_checkpointing_kwargs:\n  <<: *x\n",
             "use_reentrant: true, which Axolotl refuses",
         ),
         (_lora, "load_in_4bit: true\nfsdp_config: {a: 1}\n", ""),
-        (
-            _lora,
-            "type_of_model: Qwen3ForCausalLM\n",
-            "type_of_model is Qwen3ForCausalLM, the scan names the parameters",
-        ),
     ],
 )
 def test_what_is_not_mended_is_told(put, settings, told):
@@ -256,6 +249,10 @@ def test_an_alias_in_the_list_is_replaced():
         (BASE + "adapter: lora\n", "trains an adapter ('lora'), and unfrozen_parameters would freeze it"),
         (BASE + "fsdp: [full_shard]\n", "trains with FSDP, and frozen parameters need 'use_orig_params: true'"),
         (BASE + "base_model: y\n", "has the key 'base_model' twice"),
+        (
+            BASE + "type_of_model: Qwen3ForCausalLM\n",
+            "the scan names the parameters of Qwen2ForCausalLM. Add the line 'type_of_model: Qwen2ForCausalLM', or",
+        ),
         ("a: [\n", "is not valid YAML"),
         (
             "a: !!python/object/apply:os.system [x]\nbase_model: y\n",
@@ -263,18 +260,19 @@ def test_an_alias_in_the_list_is_replaced():
         ),
         (
             "a: 1\n---\nb: 2\n",
-            "is not valid YAML: expected a single document in the stream, but found another document in line 2.",
+            "is not valid YAML: expected a single document in the stream, but found another document. See line 2.",
         ),
-        ("{base_model: x}\n", "is no config"),
-        ("- a\n", "is no config"),
-        ("", "is no config"),
-        ("just text\n", "is no config"),
-        ("a: 1\n", "has no base_model, so it is no Axolotl config"),
+        ("{base_model: x}\n", "is not a config"),
+        ("- a\n", "is not a mapping"),
+        ("", "is not a mapping"),
+        ("just text\n", "is not a mapping"),
+        ("a: 1\n", "has no base_model, so it is not an Axolotl config"),
         ("  base_model: x\n", "has keys that are indented"),
         ("? [a, b]\n: 1\nbase_model: x\n", "'c.yml'"),
-        ("a: " + "[" * 3000 + "]" * 3000 + "\n", "is not valid YAML: RecursionError"),
+        ("a: " + "[" * 3000 + "]" * 3000 + "\n", "is nested more than 50 levels deep. See line 1."),
         ("base_model: x\ntime: 2001-99-99\n", "is not valid YAML"),
         ("a: \x00\n", "is not valid YAML"),
+        (f"a: 1{':1' * 100_000}\n", "has a number of 200,001 characters. See line 1."),
         ("d: &d {unfrozen_parameters: [a]}\n<<: *d\nbase_model: x\n", "takes 'unfrozen_parameters' from an anchor"),
     ],
 )
@@ -287,6 +285,44 @@ def test_what_cannot_be_edited(text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("a: [", {}, "is not valid YAML"),
+        ("a: 1\n", {}, "has no base_model"),
+        (BASE + "adapter: lora\n", {}, "trains an adapter"),
+        (BASE + "adapter: qlora\n", {"adapters": True}, "Pass --qlora as well"),
+        (BASE + "fsdp: [full_shard]\n", {}, "trains with FSDP"),
+        (BASE + "base_model: y\n", {}, "has the key 'base_model' twice"),
+        (BASE + "d: &d {lora_r: 1}\n<<: *d\n", {"adapters": True}, "takes 'lora_r' from an anchor"),
+        (BASE, {"model": Model("m", model_class="X", auto_classes={"AutoModel": "X"})}, "'type_of_model: X'"),
+        (BASE, {}, None),
+        (BASE + "adapter: lora\n", {"adapters": True}, None),
+        (BASE + "adapter: qlora\n", {"adapters": True, "four_bit": True}, None),
+        (BASE + CONFLICTS, {}, None),
+    ],
+)
+def test_a_target_is_known_before_the_scan(text, words, message):
+    """Whatever would be refused after it, without a selection; what can be mended passes; nothing is written."""
+    Path("c.yml").write_text(text)
+    if message is None:
+        validate_target(Path("c.yml"), **words)
+    else:
+        with pytest.raises(SpectrumError, match=message):
+            validate_target(Path("c.yml"), **words)
+    assert (Path("c.yml").read_text(), list(Path().iterdir())) == (text, [Path("c.yml")])
+
+
+def test_a_target_that_cannot_be_replaced():
+    """Readable, in a folder where no file can be made."""
+    with pytest.raises(SpectrumError, match="cannot be written"):
+        validate_target(Path("/proc/self/status"))
+    os.mkfifo("pipe.yml")
+    for name in ("pipe.yml", "nowhere.yml", "."):
+        with pytest.raises(SpectrumError, match=f"'{name}' cannot be read: "):
+            validate_target(Path(name))
+
+
 def test_an_anchor_in_the_list_is_refused():
     """Others use the list: replacing it would leave their alias without an anchor."""
     text = BASE + "unfrozen_parameters: &list [^a$]\nother: *list\n"
@@ -294,11 +330,42 @@ def test_an_anchor_in_the_list_is_refused():
         _full(text)
 
 
-def test_billions_of_laughs():
-    """Aliases of aliases are not multiplied out."""
-    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
-    text = "\n".join(lines) + "\n" + BASE
-    assert _full(text).text == text + _block()
+def _bomb(merge):
+    lines = ["a0: &a0 {k: v}"] + [f"a{n}: &a{n} {{{merge}: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
+    return "\n".join(lines) + "\n" + BASE
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_bomb("k"), "stands for more than 200,000 values"),
+        (_bomb("<<"), "stands for more than 200,000 values"),
+        (f"a: 1{':1' * 500_000}\n{BASE}", "has a number of 1,000,001 characters"),
+        (f"{BASE}a: {'x' * 20_000_000}\n", "cannot be read: "),
+    ],
+    ids=["aliases", "merges", "base 60", "a long line"],
+)
+@pytest.mark.parametrize("check", [validate_target, lambda path: _full(read_text(path))])
+def test_hostile_configs_end_at_once(text, message, check):
+    """Before a scan as after it: a small file cannot stand for much work, a large one is not read."""
+    Path("c.yml").write_text(text)
+    begin = time.perf_counter()
+    with pytest.raises(SpectrumError, match=message):
+        check(Path("c.yml"))
+    assert time.perf_counter() - begin < 5
+
+
+def test_time_is_linear_in_the_keys():
+    """Forty thousand top-level keys, all of which the plugin's removal takes out: twice the keys, twice the time."""
+    plugin = "plugins: [x.SpectrumPlugin]\n"
+
+    def _seconds(count):
+        text = BASE + plugin + "".join(f"spectrum_{number}: 1\nkey_{number}: 2\n" for number in range(count))
+        begin = time.perf_counter()
+        assert "spectrum_1:" not in _full(text).text
+        return time.perf_counter() - begin
+
+    assert _seconds(20_000) < 10 * (_seconds(4000) + 0.1)
 
 
 def test_lora_keeps_what_the_user_set():
@@ -365,7 +432,8 @@ def test_parameters_have_no_dropout(axolotl_config):
     ("words", "code", "message"),
     [
         (["--into", "nowhere.yml"], 1, "'nowhere.yml' cannot be read: No such file or directory."),
-        (["--into", "latin.yml"], 1, "'latin.yml' is no text in UTF-8."),
+        (["--into", "pipe.yml"], 1, "'pipe.yml' cannot be read: It is no"),
+        (["--into", "latin.yml"], 1, "'latin.yml' is not UTF-8 text."),
         (["--into", "x.yml", "--format", "peft"], 2, "it takes --format axolotl or axolotl-lora"),
         (["--into", "x.yml", "--out", "y"], 2, "give either --out or --into"),
         (["--rank-pattern"], 2, "--format axolotl makes no adapters; these do: peft, axolotl-lora, mlx-lm"),
@@ -375,6 +443,7 @@ def test_parameters_have_no_dropout(axolotl_config):
 def test_wrong_use(run, words, code, message):
     """One line, the right exit code."""
     Path("latin.yml").write_bytes(b"a: \xff\n")
+    os.mkfifo("pipe.yml")
     write_scan(example(), Path("scan.json"))
     got, out, err = run("select", "scan.json", *words)
     assert (got, out, err.count("\n")) == (code, "", 1)

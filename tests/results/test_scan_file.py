@@ -35,6 +35,7 @@ _GOLDEN_HEAD = """\
 {
  "format": "spectrum-scan",
  "model": {
+  "auto_classes": {},
   "class": null,
   "fingerprint": {
    "content": "samples:c",
