@@ -189,7 +189,8 @@ def _paths(value, path=()):
 def test_every_field_must_be_there(scan):
     """Each field that is not a name of the model's own is required."""
     document = json.loads(json.dumps(scan_to_json(scan)))
-    optional = {"matrices", "sigma_max"}  # a plain matrix has no matrices; an imported score has no details
+    # A plain matrix has no matrices, an imported score no details, a file of an earlier release no auto_classes.
+    optional = {"matrices", "sigma_max", "auto_classes"}
     names = set(document["parameters"]) | set(document["unscored"]) | {"0", "1"}
     removed = 0
     for path in _paths(document):
