@@ -27,7 +27,7 @@ class Format(str, Enum):
 
 
 class NoiseModelName(str, Enum):
-    """Where the threshold between noise and signal lies; see the README's section on the method."""
+    """Where the threshold between noise and signal lies; docs/explanation/score.md describes them."""
 
     iqr = "iqr"
     mp = "mp"
@@ -100,9 +100,7 @@ PerTypeOption = Annotated[
 WholeLayers = Annotated[
     bool, typer.Option("--whole-layers", help="Score whole layers, select those, and train all ranked weights in them.")
 ]
-ScoreOption = Annotated[
-    ScoreName, typer.Option("--score", help="What ranks the parameters; see the README for the sense of each.")
-]
+ScoreOption = Annotated[ScoreName, typer.Option("--score", help="What ranks the parameters.")]
 StrategyOption = Annotated[
     Strategy,
     typer.Option("--strategy", help="top, or a control of the same size: bottom, random, first or last layers."),

@@ -11,8 +11,6 @@ from checking.conftest import CONFIG, SCAN
 from spectrum.checking import RULES
 from spectrum.checking.findings import Finding, ordered
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-
 
 def found(run, *words, scan=SCAN):
     """(exit code, findings) of a check."""
@@ -49,12 +47,6 @@ def test_every_rule(project, run, monkeypatch, rule):
     assert code == int(any(item["severity"] == "error" for item in findings))
     serious = {item["severity"] for item in findings} & {"error", "warning"}
     assert run("check", SCAN, *words, "--strict")[0] == int(bool(serious))
-
-
-def test_readme_shows_the_table():
-    """Row by row, in order."""
-    rows = re.findall(r"^\| (SPC\d+) \| (\w+) \| (.*) \|$", README, flags=re.MULTILINE)
-    assert rows == [(rule.code, rule.severity, rule.what) for rule in RULES]
 
 
 def test_lines_in_the_config(project, run):
@@ -180,14 +172,6 @@ def test_stage_in_the_file_that_deepspeed_names(project, run, tmp_path):
     for stage, code in ((3, True), (2, False)):
         (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
         assert ("SPC504" in run("check", SCAN, *words)[1]) is code
-
-
-def test_readme_example(project, run):
-    """The output in the README is what such a line gives."""
-    _, out, _ = run("check", SCAN, *config(lines=[r"^model\.norm\.weight$"]))
-    place = re.compile(r"^axolotl.yml:\d+", flags=re.MULTILINE)
-    (printed,) = re.findall(r"^\$ spectrum check .*\n((?:.*\n)*?)```", README, flags=re.MULTILINE)
-    assert place.sub("", printed) == place.sub("", out)
 
 
 def test_order_of_findings():

@@ -177,7 +177,7 @@ def test_std_threshold():
 
 @pytest.mark.parametrize(("p", "q"), [(512, 512), (512, 1024), (512, 2048), (256, 2048)])
 def test_mp_edge_on_pure_noise_and_what_iqr_calls_signal(p, q):
-    """`mp` calls at most 1 % of pure noise signal; `iqr` 24 % to 100 %, as the README tells its user."""
+    """`mp` calls at most 1 % of pure noise signal; `iqr` 24 % to 100 %, as docs/explanation/score.md says."""
     noise = 0.02 * np.random.default_rng(p + q).standard_normal((p, q))
     sigma = np.linalg.svd(noise, compute_uv=False)
     edge = snr(sigma, (p, q), noise_model="mp")
