@@ -12,7 +12,7 @@ import torch
 from hub_client import hub  # noqa: F401  # the fixture
 from safetensors.torch import save_file
 
-pytest_plugins = ["outside"]
+pytest_plugins = ["outside", "forked"]
 
 
 def pytest_configure(config):

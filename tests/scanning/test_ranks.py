@@ -1,7 +1,8 @@
-"""Several ranks: how work is split, and real torchrun jobs with gloo on this machine."""
+"""Several ranks: how work is split, and jobs of several processes with gloo on this machine, one under torchrun."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,10 +18,21 @@ from spectrum.selection import select_top
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 
 
-def _torchrun(ranks, *words):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [*TORCHRUN, f"--nproc-per-node={ranks}", "-m", "spectrum", "scan", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
+@pytest.fixture
+def job(forks):
+    """Run scans as the ranks of one job, each with its words, as torchrun would start them: how each ended."""
+
+    def _job(*lines):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        size = {"WORLD_SIZE": str(len(lines)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        ranks = [
+            forks.start("scan", *words, env=size | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank, words in enumerate(lines)
+        ]
+        return [rank.wait() for rank in ranks]
+
+    return _job
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
@@ -46,44 +58,37 @@ def test_one_rank_meets_nobody():
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_agree_with_a_single_process(llama, run, ranks):
+def test_ranks_agree_with_a_single_process(llama, run, job, ranks):
     """The same selection, numbers within 1e-6, the same bytes twice for one number of ranks; rank 0 alone prints."""
     run("scan", "--model", llama, "--out", "one")
-    for out in ("many", "again") if ranks == 2 else ("many",):
-        done = _torchrun(ranks, "--model", llama, "--out", out)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("trainable:") == 1
-        assert done.stderr.count(f"on {ranks} ranks.") == 1
-    if ranks == 2:
-        assert Path("many/tiny-llama.json").read_bytes() == Path("again/tiny-llama.json").read_bytes()
+    for out in ("many", "again"):
+        first, *others = job(*[["--model", llama, "--out", out]] * ranks)
+        assert [first.returncode, *(other.returncode for other in others)] == [0] * ranks, first.stderr
+        assert "trainable" in first.stdout
+        assert f"on {ranks} ranks." in first.stderr
+        assert {(other.stdout, other.stderr) for other in others} == {("", "")}
+    assert Path("many/tiny-llama.json").read_bytes() == Path("again/tiny-llama.json").read_bytes()
     assert Path("many/tiny-llama.top25.yaml").read_text() == Path("one/tiny-llama.top25.yaml").read_text()
     one, many = read_scan(Path("one/tiny-llama.json")), read_scan(Path("many/tiny-llama.json"))
     assert [item.snr for item in many.parameters] == pytest.approx([item.snr for item in one.parameters], rel=1e-6)
     assert select_top(one, 50).names == select_top(many, 50).names
 
 
-def test_ranks_reuse_a_stored_scan(llama, run):
+def test_ranks_reuse_a_stored_scan(llama, run, job):
     """Rank 0 finds it; nobody decomposes."""
     run("scan", "--model", llama)
-    done = _torchrun(2, "--model", llama)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Using the stored scan") == 1
+    first, second = job(*[["--model", llama]] * 2)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    assert first.stderr.count("Using the stored scan") == 1
+    assert second.stderr == ""
 
 
-def test_ranks_with_different_weights_are_refused(llama, tmp_path):
+def test_ranks_with_different_weights_are_refused(llama, tmp_path, job):
     """Each rank reads a copy of its own; copies that differ must not be mixed into one scan."""
     other = write_checkpoint(tmp_path / "other" / "tiny-llama", {"_": tiny_llama(seed=9)}, config=llama_config(12))
-    script = tmp_path / "own_copy.py"
-    script.write_text(
-        "import os, sys; from spectrum.cli import main\n"
-        f"folder = {str(llama)!r} if os.environ['RANK'] == '0' else {str(other)!r}\n"
-        "sys.argv = ['spectrum', 'scan', '--model', folder]; main()\n"
-    )
-    done = subprocess.run(
-        [*TORCHRUN, "--nproc-per-node=2", str(script)], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode != 0
-    assert "the options of rank 1 differ from those of rank 0" in done.stderr
+    ended = job(["--model", llama], ["--model", other])
+    assert 0 not in [rank.returncode for rank in ended]
+    assert "the options of rank 1 differ from those of rank 0" in ended[0].stderr
     assert not Path("snr_results/tiny-llama.json").exists()
 
 
@@ -92,9 +97,9 @@ def _children(process):
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def test_a_killed_rank_ends_the_job_and_the_next_run_carries_on(tmp_path, run):
-    """kill -9 of one rank: every other says that a rank has ended; the next run resumes and ends in the same scan."""
-    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=400)}, config=llama_config(400))
+def test_a_killed_rank_ends_the_job_and_the_next_run_carries_on(tmp_path, run, job):
+    """Under torchrun, kill -9 of one rank: the others say that it has ended; the next run resumes to the same scan."""
+    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=100)}, config=llama_config(100))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [*TORCHRUN, "--nproc-per-node=2", "-m", "spectrum", "scan", "--model", str(folder)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -103,14 +108,14 @@ def test_a_killed_rank_ends_the_job_and_the_next_run_carries_on(tmp_path, run):
     while not partial.exists() or partial.stat().st_size < 5_000:
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.002)
     os.kill(max(_children(process)), signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "stops: another rank has ended" in err
     assert "Run the same command again; it carries on where it stopped." in err
     assert 'Traceback (most recent call last):\n  File "' not in err.split("torch/distributed")[0]
-    resumed = _torchrun(2, "--model", folder)
+    resumed, _ = job(*[["--model", folder]] * 2)
     assert resumed.returncode == 0, resumed.stderr
     assert "Carrying on: " in resumed.stderr
     run("scan", "--model", folder, "--out", "one")
@@ -118,14 +123,16 @@ def test_a_killed_rank_ends_the_job_and_the_next_run_carries_on(tmp_path, run):
     assert [item.snr for item in many.parameters] == pytest.approx([item.snr for item in one.parameters], rel=1e-6)
 
 
-def test_an_error_on_one_rank_is_told_once(tmp_path):
-    """A NaN in one matrix: the rank that meets it names it, and the job fails."""
+def test_an_error_on_one_rank_is_told_once(tmp_path, job):
+    """A NaN in one matrix: the rank that meets it names it, and the others end as well."""
     tensors = tiny_llama()
     tensors["model.layers.3.mlp.down_proj.weight"][5, 7] = float("nan")
     folder = write_checkpoint(tmp_path / "bad", {"_": tensors}, config=llama_config(12))
-    done = _torchrun(2, "--model", folder)
-    assert done.returncode != 0
-    assert done.stderr.count("Tensor 'model.layers.3.mlp.down_proj.weight' of 'bad' cannot be scored") == 1
+    ended = job(*[["--model", folder]] * 2)
+    assert 0 not in [rank.returncode for rank in ended]
+    errors = "".join(rank.stderr for rank in ended)
+    assert errors.count("Tensor 'model.layers.3.mlp.down_proj.weight' of 'bad' cannot be scored") == 1
+    assert errors.count("stops: another rank has ended") == 1
 
 
 def test_a_rank_that_is_alone_says_so(tmp_path):

@@ -1,0 +1,167 @@
+"""Real processes of the program, each forked from one that has imported everything.
+
+A new interpreter needs five seconds for torch and transformers, a fork some milliseconds. Run as a program, this file
+is the process that is forked: it reads one request a line from standard input, as JSON, and answers with a number.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that is over, as subprocess.CompletedProcess has it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Running:
+    """A command line in a process of its own, from `Forks.start`."""
+
+    def __init__(self, forks: "Forks", pid: int, output: Path) -> None:
+        self._forks = forks
+        self._output = output
+        self.pid = pid
+
+    def wait(self) -> Ended:
+        """Wait for its end."""
+        status = self._forks.ask({"wait": self.pid})
+        out, err = (Path(self._output, name).read_text() for name in ("out", "err"))
+        return Ended(os.waitstatus_to_exitcode(status), out, err)
+
+
+class Forks:
+    """The process that is forked, seen from the tests."""
+
+    def __init__(self, model: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(model)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=self._folder.name,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        self._started = 0
+        assert self._answer() == 0
+
+    def start(self, *words: object, env: Mapping[str, str] | None = None, file_bytes: int | None = None) -> Running:
+        """Start `spectrum` with these words in the current folder.
+
+        Args:
+            words: of the command line.
+            env: variables beside those of the test.
+            file_bytes: no file may grow beyond this.
+        """
+        self._started += 1
+        output = Path(self._folder.name, str(self._started))
+        output.mkdir()
+        pid = self.ask({
+            "words": [str(word) for word in words],
+            "cwd": str(Path.cwd()),
+            "env": os.environ | (env or {}),
+            "file_bytes": file_bytes,
+            "output": str(output),
+        })  # fmt: skip
+        return Running(self, pid, output)
+
+    def run(self, *words: object, env: Mapping[str, str] | None = None, file_bytes: int | None = None) -> Ended:
+        """Start `spectrum` and wait for its end."""
+        return self.start(*words, env=env, file_bytes=file_bytes).wait()
+
+    def ask(self, request: Mapping[str, object]) -> int:
+        """Send a request; the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=30)
+        self._folder.cleanup()
+
+    def _answer(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory) -> Iterator[Forks]:
+    """Processes of the program within milliseconds."""
+    from conftest import llama_config, tiny_llama, write_checkpoint
+
+    folder = tmp_path_factory.mktemp("forks") / "tiny"
+    forked = Forks(write_checkpoint(folder, {"_": tiny_llama(layers=1)}, config=llama_config(1)))
+    yield forked
+    forked.close()
+
+
+# --- the process that is forked ---
+
+
+def _child(request):
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{request['output']}/{name}", os.O_WRONLY | os.O_CREAT), number)
+    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115  open to the end
+    if request["file_bytes"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python has it: the write fails instead
+    sys.argv = ["spectrum", *request["words"]]
+    code = _code_of(sys.argv[1:])
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _code_of(words):
+    from spectrum.cli.commands import app
+
+    try:
+        app(words, prog_name="spectrum")
+    except SystemExit as left:
+        return left.code or 0
+    except BaseException:  # noqa: BLE001  as the interpreter ends
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main():
+    """Scan once, so that all is imported; then fork for each request."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nothing but answers goes to the tests
+    assert _code_of(["scan", "--model", sys.argv[1], "--quiet", "--out", "warm"]) == 0
+    print(0, file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            answer = os.waitpid(request["wait"], 0)[1]
+        else:
+            answer = os.fork()
+            if answer == 0:
+                _child(request)
+        print(answer, file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
