@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spectrum.checking.config import Config
+from spectrum.checking.config import ListedConfig
 from spectrum.checking.findings import Finding, located, of_error
 from spectrum.checking.lines import Line, check_lines
 from spectrum.checking.names import check_names
@@ -21,7 +21,7 @@ def check_scan(
     scan: Scan,
     selection: Selection | None,
     *,
-    config: Config | None = None,
+    config: ListedConfig | None = None,
     transformers: str | None = None,
 ) -> list[Finding]:
     """Check the names, the cut, and a config.
@@ -50,28 +50,29 @@ def _warned(warning: str) -> Finding:
     return Finding("SPC601", warning, "Choose with other options, or accept it: the same scan gives the same choice.")
 
 
-def _check_config(config: Config, scan: Scan, selection: Selection | None) -> Iterator[Finding]:
+def _check_config(config: ListedConfig, scan: Scan, selection: Selection | None) -> Iterator[Finding]:
     lines: Sequence[Line] = ()
     if config.patterns is not None:
-        findings, lines = check_lines(config, scan, selection)
+        findings, lines = check_lines(config.patterns, scan, selection)
         for finding in findings:
             # What speaks of no one line is put where the list begins.
-            at = finding.line or config.line(["unfrozen_parameters"])
+            at = finding.line or config.config.line(["unfrozen_parameters"])
             yield Finding(finding.code, finding.message, finding.remedy, line=at)
     rows = any(line.pattern.rows is not None for line in lines)
     names = [name for line in lines for name in line.matched]
     for conflict in find_conflicts(_with_deepspeed(config), model=scan.model, rows=rows, names=names):
-        yield Finding(conflict.code, conflict.message, conflict.remedy, line=config.line(conflict.keys))
+        yield Finding(conflict.code, conflict.message, conflict.remedy, line=config.config.line(conflict.keys))
 
 
-def _with_deepspeed(config: Config) -> Mapping[str, Any]:
+def _with_deepspeed(config: ListedConfig) -> Mapping[str, Any]:
     """The values, with what stands in the file that `deepspeed` names where it can be read from here."""
-    named = config.values.get("deepspeed")
+    values = config.config.data
+    named = values.get("deepspeed")
     if not isinstance(named, str):
-        return config.values
+        return values
     try:
         with Path(named).open(encoding="utf-8") as file:
             content = json.loads(file.read(LARGEST_BYTES))
     except (OSError, ValueError, RecursionError):
-        return config.values
-    return {**config.values, "deepspeed": content} if isinstance(content, dict) else config.values
+        return values
+    return {**values, "deepspeed": content} if isinstance(content, dict) else values

@@ -1,5 +1,6 @@
 """What a check can find: one table of rules, and one finding as a value."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,7 +14,7 @@ class Rule:
     """One row of the table. Its code never changes its meaning.
 
     Attributes:
-        code: 'SPC' and three digits; the first tells the area.
+        code: 'SPC' and three digits; the first is that of its area.
         area: what is looked at.
         severity: an error fails the check, a warning does with --strict.
         what: the finding in a few words.
@@ -26,14 +27,14 @@ class Rule:
 
 
 RULES = (
-    Rule("SPC101", "scan", "error", "the scan file is missing, empty or no JSON"),
+    Rule("SPC101", "scan", "error", "the scan file is missing, empty or not JSON"),
     Rule("SPC102", "scan", "error", "NaN, Infinity or a doubled key, which strict JSON does not have"),
     Rule("SPC103", "scan", "error", "another version of the scan format"),
     Rule("SPC104", "scan", "error", "an older result file that was not imported"),
     Rule("SPC105", "scan", "error", "a field is missing or wrong, or no score can be used"),
     Rule("SPC106", "scan", "error", "the sorted schema, which the authors' program and Axolotl's plugin fail on"),
     Rule("SPC107", "scan", "error", "the scan is not complete: parameters are missing or listed twice"),
-    Rule("SPC108", "scan", "warning", "an imported scan: nothing in it tells of which weights it is"),
+    Rule("SPC108", "scan", "warning", "an imported scan: nothing in it tells which weights it is of"),
     Rule("SPC109", "scan", "note", "norms have a score, of one singular value each"),
     Rule("SPC110", "scan", "warning", "an imported scan ranks routers"),
     Rule("SPC111", "scan", "error", "layers with a router have no experts: fused experts were not scored"),
@@ -49,29 +50,34 @@ RULES = (
     Rule("SPC301", "names", "warning", "the names were not made by building the model"),
     Rule("SPC302", "names", "error", "the names are of another major version of transformers than the trainer's"),
     Rule("SPC303", "names", "warning", "the names are of another minor version of transformers than the trainer's"),
-    Rule("SPC304", "names", "error", "experts are named as in transformers 4, the trainer has 5"),
+    Rule("SPC304", "names", "error", "experts are named as in transformers 4, the trainer has a later version"),
     Rule("SPC305", "names", "note", "which transformers will train is not known"),
     Rule("SPC306", "names", "error", "the installed transformers names the parameters of this checkpoint differently"),
-    Rule("SPC401", "config", "error", "the config is no YAML mapping that can be read"),
+    Rule("SPC401", "config", "error", "the config is not a YAML mapping that can be read"),
     Rule("SPC402", "config", "error", "no unfrozen_parameters: everything would be trained"),
-    Rule("SPC403", "config", "error", "unfrozen_parameters is no list of strings"),
-    Rule("SPC404", "config", "error", "unfrozen_parameters stands twice; the last one counts"),
-    Rule("SPC405", "config", "error", "a line is no regular expression"),
+    Rule("SPC403", "config", "error", "unfrozen_parameters is not a list of strings"),
+    Rule("SPC404", "config", "error", "unfrozen_parameters occurs twice; the last one counts"),
+    Rule("SPC405", "config", "error", "a line is not a regular expression"),
     Rule("SPC406", "config", "error", "a line is too intricate to be matched in bounded time"),
     Rule("SPC407", "config", "error", "a line matches nothing"),
     Rule("SPC408", "config", "error", "a line with escaped dots, which match nothing in Axolotl"),
-    Rule("SPC409", "config", "error", "a line names what is in the checkpoint but is no parameter when training"),
+    Rule(
+        "SPC409",
+        "config",
+        "error",
+        "a line names a tensor of the checkpoint that is not a parameter of the trained model",
+    ),
     Rule("SPC410", "config", "warning", "a line names the head of a model that ties it to the embedding: no effect"),
     Rule(
         "SPC411", "config", "error", "a line without an end also matches longer names, as mlp.gate does mlp.gate_proj"
     ),
-    Rule("SPC412", "config", "warning", "a line stands twice"),
+    Rule("SPC412", "config", "warning", "a line occurs twice"),
     Rule("SPC413", "config", "error", "a range of rows that the parameter does not have"),
     Rule("SPC414", "config", "warning", "a range of rows: the other rows still get weight decay and optimizer state"),
     Rule("SPC415", "config", "error", "parameters are trained that the selection does not hold"),
     Rule("SPC416", "config", "error", "parameters of the selection are not trained"),
     Rule("SPC417", "config", "warning", "a line names nothing in an imported scan, which does not list all parameters"),
-    Rule("SPC418", "config", "warning", "the list was chosen by options that check was not given: it was not compared"),
+    Rule("SPC418", "config", "warning", "the header does not say how the list was chosen: it was not compared"),
     Rule("SPC501", "trainer", "error", "adapter: the list freezes the adapter's weights"),
     Rule("SPC502", "trainer", "error", "reentrant gradient checkpointing"),
     Rule("SPC503", "trainer", "error", "FSDP 1 without use_orig_params"),
@@ -80,11 +86,17 @@ RULES = (
     Rule("SPC506", "trainer", "error", "Axolotl's Spectrum plugin is enabled: it replaces the list"),
     Rule("SPC507", "trainer", "error", "load_in_8bit or load_in_4bit: quantised weights cannot be trained"),
     Rule("SPC508", "trainer", "error", "revision_of_model is not the scanned revision"),
-    Rule("SPC509", "trainer", "error", "type_of_model is not the class whose parameters the scan names"),
+    Rule(
+        "SPC509",
+        "trainer",
+        "error",
+        "Axolotl loads another class than the scan names: type_of_model is missing or different",
+    ),
     Rule("SPC510", "trainer", "error", "freeze_mm_modules freezes parameters of the list again"),
-    Rule("SPC601", "selection", "warning", "something else than the SNR decides the cut, or another warning of it"),
+    Rule("SPC601", "selection", "warning", "a tie-break decides the cut, or another warning about the selection"),
     Rule("SPC602", "selection", "error", "no selection can be made from the scan"),
 )
+MOST_OF_A_KIND = 20
 _BY_CODE = {rule.code: rule for rule in RULES}
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
@@ -97,8 +109,8 @@ class Finding:
         code: of its rule.
         message: a sentence with the names and numbers of this case.
         remedy: a sentence: what to do.
-        file: where it is; '' as long as that is not known.
-        line: in the file, from 1; None where there is no one line.
+        file: where it is; '' until that is known.
+        line: in the file, from 1; None if there is no one line.
     """
 
     code: str
@@ -124,8 +136,26 @@ def located(findings: Iterable[Finding], file: str) -> list[Finding]:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """By file, line and code; the order does not depend on that of the checks."""
-    return sorted(findings, key=lambda item: (item.file, item.line or 0, item.code, item.message))
+    """By file, line and code, whatever the order of the checks; of one kind in one file at most `MOST_OF_A_KIND`.
+
+    A sentence with their number replaces the others.
+    """
+    kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in sorted(findings, key=_place):
+        kinds[finding.file, finding.code].append(finding)
+    return sorted((each for kind in kinds.values() for each in _shortened(kind)), key=_place)
+
+
+def _place(finding: Finding) -> tuple[str, int, str, str]:
+    return finding.file, finding.line or 0, finding.code, finding.message
+
+
+def _shortened(findings: list[Finding]) -> list[Finding]:
+    kept, left = findings[:MOST_OF_A_KIND], findings[MOST_OF_A_KIND:]
+    if not left:
+        return kept
+    message = f"{len(left):,} more of these: {left[0].rule.what}."
+    return [*kept, replace(left[0], message=message)]
 
 
 def counted(findings: Iterable[Finding]) -> dict[Severity, int]:

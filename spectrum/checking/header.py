@@ -53,9 +53,9 @@ class Header:
     noise_model: NoiseModel | None
 
 
-def read_header(text: str, *, before: int) -> Header | None:
+def read_header(text: str, *, above: int) -> Header | None:
     """The last header that stands before a line; None where there is none."""
-    lines = text.splitlines()[: before - 1]
+    lines = text.splitlines()[: above - 1]
     found = [(number, match[1]) for number, line in enumerate(lines, 1) if (match := _HEADER.fullmatch(line))]
     if not found:
         return None

@@ -1,184 +1,145 @@
-"""One line of unfrozen_parameters: what Axolotl makes of it, and whether matching it ends in bounded time.
+"""Match a line of unfrozen_parameters against names as Axolotl does, in bounded time.
 
-A config is anybody's text, and `re` takes exponential time for patterns such as `(a+)+b`. So the parsed expression is
-looked at first: the product of the choices that its parts leave bounds the paths a match can take.
+Axolotl uses `re`, which takes exponential time for patterns such as `(a+)+b`. The package `regex` gives the same
+answers and has a timeout; the few expressions that it reads differently are refused.
 """
 
-import importlib
 import re
-import sys
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from time import monotonic
+
+import regex
 
 from spectrum.errors import SelectionError
-from spectrum.exporting.axolotl import compile_as_axolotl
+from spectrum.exporting.axolotl import ROWS, compile_as_axolotl
 
 LONGEST_PATTERN = 1000  # characters; the longest parameter name of 118 architectures has under 200
-# Paths over all names and lines of a config; a second or so. The 45,000 names of DeepSeek-V3 in a checkpoint against
-# `model.layers.[0-9]+.mlp.experts.[0-9]+.[a-z_]+` are 10 million.
-MOST_PATHS = 50_000_000
+SECONDS_PER_LINE = 1.0
+SECONDS = 10.0  # for all lines of a config
+MOST_MATCHES = 2_000_000  # names, over all lines of a config
 
-# Axolotl 0.19.0, utils/freeze.py, LayerNamePattern._parse_pattern.
-_ROWS = re.compile(r"^(.+)\[([0-9]*)(?::([0-9]*))?\]$")
-# re.sre_parse is deprecated since 3.11, in which its module got the name that it has now.
-_parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
-_SINGLE = ("LITERAL", "NOT_LITERAL", "ANY", "IN")
-_REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+_LITERAL = re.compile(r"\^?((?:[A-Za-z0-9_\-.](?![*+?{]))*)(\$?)")
+# `regex` takes `{e<=1}` for approximate matching and `[[:alpha:]]` for a class; to `re` they are plain characters.
+_READ_DIFFERENTLY = re.compile(r"\{(?![0-9]+(,[0-9]*)?\}|,[0-9]+\})|\[\[")
 
 
 class IntricateError(SelectionError):
-    """A pattern whose matching cannot be bounded."""
-
-
-@dataclass(frozen=True)
-class Names:
-    """Names to match against, with what bounds the work.
-
-    Attributes:
-        ordered: sorted by code point.
-        longest: length of the longest.
-        longest_number: digits of the longest number in any.
-    """
-
-    ordered: tuple[str, ...]
-    longest: int
-    longest_number: int
+    """A pattern that is not matched here: its reason is half a sentence."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A line that can be matched.
+    """What Axolotl makes of a line.
 
     Attributes:
-        text: as it stands in the config.
-        expression: what Axolotl matches from the start of a name.
-        prefix: what every match begins with.
-        rows: (first, after the last or None) of a row range; None where there is none.
-        tree: the parsed expression.
+        text: as it is in the config.
+        rows: (first, after the last or None) of a range of rows; None if there is none.
+        prefix: every match begins with it.
+        exact: the match must end after the prefix.
+        expression: matched from the start of a name; None if the prefix says everything.
     """
 
     text: str
-    expression: re.Pattern[str]
-    prefix: str
     rows: tuple[int, int | None] | None
-    tree: Any
+    prefix: str
+    exact: bool
+    expression: "regex.Pattern[str] | None"
 
 
-def prepare_names(names: Sequence[str]) -> Names:
-    """Sort and measure names."""
-    numbers = (len(number) for name in names for number in re.findall(r"\d+", name))
-    return Names(tuple(sorted(set(names))), max(map(len, names), default=0), max(numbers, default=0))
+class Budget:
+    """Time and matches that are left for the lines of one config."""
+
+    def __init__(self) -> None:
+        self._end = monotonic() + SECONDS
+        self._matches = MOST_MATCHES
+
+    def seconds(self) -> float:
+        """Time for one more line; 0 if there is none."""
+        return max(0.0, min(SECONDS_PER_LINE, self._end - monotonic())) if self._matches > 0 else 0.0
+
+    def spend(self, matches: int) -> None:
+        """Count the matches of a line."""
+        self._matches -= matches
 
 
-def parse_pattern(text: str) -> Pattern:
+def parse_pattern(text: str, budget: Budget) -> Pattern:
     """What Axolotl makes of a line.
 
     Raises:
-        SelectionError: Axolotl would stop with an error: no regular expression, or an empty range of rows.
-        IntricateError: too long to be looked at.
+        SelectionError: Axolotl would stop: not a regular expression, or an empty range of rows.
+        IntricateError: too long, one that `regex` reads differently, or no time left to compile it.
     """
     if len(text) > LONGEST_PATTERN:
         raise IntricateError(f"it has {len(text)} characters, more than {LONGEST_PATTERN}")
+    found = ROWS.match(text)
+    rows = _rows(found[2], found[3]) if found else None
+    name = found[1] if found else text
+    literal = _LITERAL.match(name)
+    assert literal is not None
+    if literal.end() == len(name):
+        return Pattern(text, rows, literal[1], exact=bool(literal[2]), expression=None)
+    if not budget.seconds():
+        raise IntricateError("with the lines before it, matching takes too long")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what `re` says of `[[`; Axolotl's own log is the place for it
         try:
-            expression = compile_as_axolotl(text)
-            tree = _parser.parse(expression.pattern)
-        except (re.error, OverflowError, RecursionError) as error:
+            compiled = compile_as_axolotl(text)
+            if _READ_DIFFERENTLY.search(compiled.pattern):
+                raise IntricateError("it has '{' outside a repetition, or '[['")
+            expression = regex.compile(compiled.pattern)
+        except (re.error, regex.error, OverflowError, RecursionError) as error:
             raise SelectionError(str(error) or "it is nested too deeply") from error
-    return Pattern(text, expression, _prefix(expression, tree), _rows(text), tree)
+    anywhere = compiled.flags & (re.IGNORECASE | re.MULTILINE) or _has_alternatives(compiled.pattern)
+    return Pattern(text, rows, "" if anywhere else literal[1], exact=False, expression=expression)
 
 
-def paths(pattern: Pattern, names: Names) -> int:
-    """How many ways a match of one name can go, at most.
+def matches(pattern: Pattern, names: Sequence[str], budget: Budget) -> Iterator[tuple[str, int]]:
+    """(name, end of the match) for each of the sorted names that the pattern matches from its start.
 
     Raises:
-        IntricateError: nested repetition, look-around or back-references.
+        IntricateError: matching takes too long.
     """
-    return _paths(pattern.tree, names)
+    end = monotonic() + budget.seconds()
+    for position in range(bisect_left(names, pattern.prefix), len(names)):
+        name = names[position]
+        if not name.startswith(pattern.prefix) or (pattern.exact and name != pattern.prefix):
+            return
+        left = end - monotonic()
+        if left <= 0:
+            raise IntricateError("matching takes too long")
+        if pattern.expression is None:
+            stop: int | None = len(pattern.prefix)
+        else:
+            stop = _stop(pattern.expression, name, left)
+        if stop is not None:
+            budget.spend(1)
+            yield name, stop
 
 
-def candidates(pattern: Pattern, names: Names) -> range:
-    """Positions of the names that begin with the pattern's prefix."""
-    start = bisect_left(names.ordered, pattern.prefix)
-    stop = bisect_left(names.ordered, pattern.prefix + "\U0010ffff", start) if pattern.prefix else len(names.ordered)
-    return range(start, stop)
+def _stop(expression: "regex.Pattern[str]", name: str, seconds: float) -> int | None:
+    try:
+        match = expression.match(name, timeout=seconds)
+    except TimeoutError as error:
+        raise IntricateError("matching takes too long") from error
+    return match.end() if match else None
 
 
-def matches(pattern: Pattern, names: Names) -> Iterator[re.Match[str]]:
-    """A match object for each name that the pattern matches from its start."""
-    for position in candidates(pattern, names):
-        match = pattern.expression.match(names.ordered[position])
-        if match:
-            yield match
+def _has_alternatives(source: str) -> bool:
+    """Whether a `|` is outside all parentheses, so that the beginning of the text is not that of every match."""
+    outside, count = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "", source), 1
+    while count:
+        outside, count = re.subn(r"\([^()]*\)", "", outside)
+    return "|" in outside
 
 
-def _rows(text: str) -> tuple[int, int | None] | None:
-    found = _ROWS.match(text)
-    if not found:
-        return None
-    _, first, last = found.groups()
+def _rows(first: str, last: str | None) -> tuple[int, int | None]:
+    # As in Axolotl 0.19.0, utils/freeze.py, LayerNamePattern._parse_pattern.
     if last is None and first:
         return int(first), int(first) + 1
     start, stop = int(first or 0), int(last) if last else None
     if stop is not None and start >= stop:
         raise SelectionError(f"its range of rows, {start} to {stop}, is empty")
     return start, stop
-
-
-def _prefix(expression: re.Pattern[str], tree: Any) -> str:
-    """The literal characters a match begins with; those of a case-blind expression are none."""
-    if expression.flags & (re.IGNORECASE | re.MULTILINE):
-        return ""
-    characters = []
-    for operation, argument in tree:
-        if str(operation) == "LITERAL":
-            characters.append(chr(argument))
-        elif str(operation) != "AT":
-            break
-    return "".join(characters)
-
-
-def _paths(tree: Any, names: Names) -> int:
-    product = 1
-    for operation, argument in tree:
-        product *= _choices(str(operation), argument, names)
-    return product
-
-
-def _choices(operation: str, argument: Any, names: Names) -> int:
-    if operation == "AT" or operation in _SINGLE:
-        return 1
-    if operation == "SUBPATTERN":
-        return _paths(argument[-1], names)
-    if operation == "BRANCH":
-        return sum(_paths(branch, names) for branch in argument[1])
-    if operation in _REPEATS:
-        return _repeats(*argument, names=names)
-    raise IntricateError("it looks around or refers back")
-
-
-def _repeats(least: int, most: int, body: Any, *, names: Names) -> int:
-    inside = _paths(body, names)
-    if most == 1:
-        return 1 - least + inside
-    if inside > 1:
-        raise IntricateError("it repeats what can itself match in several ways")
-    longest = names.longest_number if _is_digits(body) else names.longest
-    return max(1, min(int(most), longest) - int(least) + 1)
-
-
-def _is_digits(body: Any) -> bool:
-    """Whether the repeated part is one digit, so that it can take no more characters than the longest number has."""
-    if len(body) != 1 or str(body[0][0]) != "IN":
-        return False
-    return all(_is_digit(str(operation), argument) for operation, argument in body[0][1])
-
-
-def _is_digit(operation: str, argument: Any) -> bool:
-    if operation == "RANGE":
-        return all(chr(end).isdecimal() and end < 128 for end in argument)
-    return operation == "CATEGORY" and str(argument) == "CATEGORY_DIGIT"

@@ -38,7 +38,7 @@ from spectrum.selection import Choice, Selection, TopPercent
 from spectrum.selection import select as choose
 
 if TYPE_CHECKING:
-    from spectrum.checking import Area, Config, Finding, Header
+    from spectrum.checking import Area, Finding, Header, ListedConfig
 
 
 @app.command(epilog="Example: spectrum check snr_results/Meta-Llama-3-8B.json --config axolotl.yml --top 25")
@@ -118,13 +118,13 @@ def check(
     given = any(value is not None for value in values) or whole_layers or score != "snr" or strategy != "top"
     if model is None and (revision is not None or token is not None):
         raise typer.BadParameter("they belong to --model.", param_hint="--revision, --token")
-    from spectrum.checking import FORMATS, Report, ordered, read_config, read_scan_file  # noqa: PLC0415  it imports yaml
+    from spectrum.checking import FORMATS, Report, ordered, read_listed_config, read_scan_file  # noqa: PLC0415  it imports yaml
 
     file = read_scan_file(scan_file)
     findings = list(file.findings)
     read = None
     if config is not None:
-        read, more = read_config(config)
+        read, more = read_listed_config(config)
         findings += more
     header = read.header if read else None
     wanted = _Wanted(
@@ -164,7 +164,7 @@ def _as_told(header: "Header", choice: Choice) -> Choice | None:
 
 
 def _findings(
-    scan: Scan, scan_file: Path, wanted: _Wanted, config: "Config | None", *, transformers: str | None
+    scan: Scan, scan_file: Path, wanted: _Wanted, config: "ListedConfig | None", *, transformers: str | None
 ) -> "list[Finding]":
     """What a usable scan and a config are checked for."""
     from spectrum.checking import check_scan, check_spectra, located, of_error, unclear  # noqa: PLC0415

@@ -14,6 +14,8 @@ from spectrum.exporting.matching import ANY_EXPERT, confirm, expanded, runtime_n
 from spectrum.results.scan import ParameterScore, Scan
 from spectrum.selection import Group, Selection, rank
 
+# utils/freeze.py, LayerNamePattern._parse_pattern: the pattern of the name, and the range.
+ROWS = re.compile(r"^(.+)\[([0-9]*)(?::([0-9]*))?\]$")
 _SPECIAL = re.compile(r"[\\^$*+?{}\[\]|()]")
 
 
@@ -40,8 +42,8 @@ def pattern(name: str) -> str:
 
 def compile_as_axolotl(text: str) -> re.Pattern[str]:
     """The regular expression that Axolotl makes of a pattern, for matching from the start of a name."""
-    without_rows = re.sub(r"(?<=.)\[[0-9]*(:[0-9]*)?\]$", "", text)
-    return re.compile(re.sub(r"\.(?!\+)", r"\\.", without_rows))
+    rows = ROWS.match(text)
+    return re.compile(re.sub(r"\.(?!\+)", r"\\.", rows[1] if rows else text))
 
 
 def check_patterns(patterns: Sequence[str], selection: Selection, scan: Scan) -> None:

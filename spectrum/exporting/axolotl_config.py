@@ -4,7 +4,6 @@
 utils/schemas/config.py of axolotl 0.19.0, and peft 0.20.0.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 import yaml
 
 from spectrum.errors import SpectrumError
+from spectrum.exporting.axolotl import ROWS
 from spectrum.exporting.axolotl_conflicts import (
     ADAPTER,
     FSDP_1,
@@ -42,7 +42,6 @@ _NOT_BESIDE_LORA = (
     "unfrozen_parameters", "lora_target_linear", "peft_layers_to_transform", "peft_layers_pattern",
     "lora_exclude_modules",
 )  # fmt: skip
-_ROWS = re.compile(r"\[[0-9]*(:[0-9]*)?\]$")
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan,
     _check(config, wanted, place)
 
     def conflicts(data: Mapping[str, Any]) -> list[Conflict]:
-        rows = any(_ROWS.search(text) for text in wanted.get("unfrozen_parameters", []))
+        rows = any(ROWS.match(text) for text in wanted.get("unfrozen_parameters", []))
         return find_conflicts(data, model=scan.model, rows=rows, names=selection.names, adapters=lora)
 
     changes, messages = _mend(config, conflicts(config.data), place)
@@ -266,7 +265,7 @@ def _fsdp(config: Config, place: str) -> tuple[list[Change], str]:
 
 def _rows_lost(config: Config, wanted: dict[str, Any]) -> list[str]:
     before = config.data.get("unfrozen_parameters")
-    rows = [text for text in before if isinstance(text, str) and _ROWS.search(text)] if isinstance(before, list) else []
+    rows = [text for text in before if isinstance(text, str) and ROWS.match(text)] if isinstance(before, list) else []
     lost = [text for text in rows if text not in wanted.get("unfrozen_parameters", [])]
     return [f"'{lost[0]}' trained some rows only; it was replaced like the other unfrozen_parameters."] if lost else []
 

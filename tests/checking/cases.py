@@ -174,7 +174,7 @@ CASES = {
     "SPC403": _text("unfrozen_parameters:\n- ^a$\n- [0-9]\n"),
     "SPC404": lambda _: config("unfrozen_parameters: [x]"),
     "SPC405": lambda _: config(lines=["model.(layers"]),
-    "SPC406": lambda _: config(lines=["(a+)+b"]),
+    "SPC406": lambda _: config(lines=["a{e<=1}"]),
     "SPC407": lambda _: config(lines=["^model.layers.7.mlp.up_proj.weight$"]),
     "SPC408": lambda _: config(lines=[r"^model\.layers\.0\.mlp.up_proj.weight$"]),
     "SPC409": _edited(lambda scan: scan["skipped"].update({"mtp.0.up.weight": "not in the model"})),

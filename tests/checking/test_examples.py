@@ -41,6 +41,16 @@ def test_there_are_commands():
     assert len(_commands()) == 2
 
 
+def test_nothing_is_installed_by_a_name_that_may_not_exist():
+    """Spectrum comes from a repository, whose place nobody can take for a real one."""
+    texts = [(CONFIGS / name).read_text() for name in ("github-actions.yml", "pre-commit-config.yaml")]
+    for text in texts:
+        assert re.findall(r"pip install [^\n]*spectrum-snr([^\n]{0,40})", text)[0].startswith(
+            " @ git+https://github.com/OWNER/REPO"
+        )
+    assert "replace OWNER/REPO" in texts[0]
+
+
 def test_workflow_has_what_github_wants():
     """Triggers (YAML 1.1 reads `on` as true), a runner, and steps that use or run something."""
     assert set(WORKFLOW[True]) == {"push", "pull_request"}
@@ -77,8 +87,8 @@ app(sys.argv[1:], prog_name="spectrum")
 def test_what_the_workflow_installs_is_enough(project):
     """With every other installed package out of reach, the check still runs."""
     (line,) = [line for step in STEPS for line in step.splitlines() if line.startswith("pip install filelock")]
-    assert line.split()[2:] == ["filelock", "numpy", "pyyaml", "safetensors", "typer"]
-    allowed = "spectrum filelock numpy yaml _yaml safetensors typer"
+    assert line.split()[2:] == ["filelock", "numpy", "pyyaml", "regex", "safetensors", "typer"]
+    allowed = "spectrum filelock numpy yaml _yaml regex safetensors typer"
     needed_by_typer = "click shellingham rich typing_extensions annotated_doc pydantic pydantic_core annotated_types"
     needed_by_typer += " typing_inspection"
     words = ["check", SCAN, "--config", CONFIG, "--transformers", "5.16.1"]

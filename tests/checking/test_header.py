@@ -63,7 +63,7 @@ def test_the_plain_choice_needs_no_options(project, run, percent, noise_model):
     _, listed, _ = run("select", SCAN, "--top", percent, "--noise-model", noise_model)
     Path(CONFIG).write_text(listed)
     assert checked(run) == []
-    header = read_header(listed, before=5)
+    header = read_header(listed, above=5)
     assert (header.line, header.top_percent, header.noise_model) == (1, float(percent), noise_model)
 
 
@@ -84,7 +84,7 @@ def test_the_plain_choice_needs_no_options(project, run, percent, noise_model):
 )
 def test_only_the_plain_choice_is_taken(words):
     """Word by word, but for blanks at the end."""
-    header = read_header(f"# Spectrum: {words}\n", before=2)
+    header = read_header(f"# Spectrum: {words}\n", above=2)
     assert (header.top_percent == 25) == words.endswith(" ")
 
 
