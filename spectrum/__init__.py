@@ -10,9 +10,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "SpectrumError": "spectrum.errors",
+    "scan": "spectrum.scanning.scanning",
     "open_checkpoint": "spectrum.checkpoint",
     "open_model": "spectrum.checkpoint",
-    "plan_scan": "spectrum.scanning.run",
+    "plan_scan": "spectrum.scanning.plan",
     "run_scan": "spectrum.scanning.run",
     "read_scan": "spectrum.results",
     "write_scan": "spectrum.results",

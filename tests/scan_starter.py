@@ -1,8 +1,8 @@
 """Runs scans as processes of their own, forked from one that has imported everything already.
 
 A program for the tests that kill: it reads one command line a line from standard input, as JSON, forks, prints the
-child's process id, waits for the child and prints how it ended. Each matrix of a child is decomposed on its own, after
-a pause in which it can be killed, and its key is appended to the file `decomposed` before that.
+child's process id, waits for the child and prints how it ended. Each matrix of a child is decomposed on its own; its
+key is then appended to the file `decomposed`, and a pause follows in which the child can be killed.
 """
 
 import json
@@ -15,19 +15,21 @@ import spectrum.results.writer
 from spectrum.checkpoint import open_checkpoint
 from spectrum.cli.commands import app
 from spectrum.results import Settings
-from spectrum.scanning import decompose
-from spectrum.scanning.run import plan_scan
+from spectrum.scanning import decompose, tasks
+from spectrum.scanning.plan import plan_scan
 
 PAUSE = 0.01  # seconds for each matrix, and ten times as long before the scan file is written
 
 
-def _slowed(solve):
-    def _decompose(checkpoint, work, *rest):
-        (task,) = work if isinstance(work, list) else [work]
-        with Path("decomposed").open("a") as log:
-            log.write(f"{task.parameter.name}\n")
-        time.sleep(PAUSE)
-        return solve(checkpoint, work, *rest)
+def _slowed(loop):
+    """A loop that logs each matrix and pauses, between its decomposition and its line in the partial file."""
+
+    def _decompose(*args, **options):
+        for entry in loop(*args, **options):
+            with Path("decomposed").open("a") as log:
+                log.write(f"{entry.task.key}\n")
+            time.sleep(PAUSE)
+            yield entry
 
     return _decompose
 
@@ -45,9 +47,8 @@ def _child(words):
     quiet = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    decompose.BATCH_BYTES = 1
-    decompose._decompose_whole = _slowed(decompose._decompose_whole)
-    decompose._decompose_rows = _slowed(decompose._decompose_rows)
+    tasks.BATCH_BYTES = 1
+    decompose.decompose = _slowed(decompose.decompose)
     spectrum.results.writer.replace_file = _late(spectrum.results.writer.replace_file)
     app(words, prog_name="spectrum")
 

@@ -8,7 +8,7 @@ from spectrum.checkpoint import Checkpoint, Fingerprint, fingerprint, open_model
 from spectrum.errors import SpectrumError
 from spectrum.naming import Parameter, natural_key
 from spectrum.results.scan import ParameterScore, Scan, Unscored
-from spectrum.scanning.run import Plan, plan_scan
+from spectrum.scanning.plan import Plan, plan_scan
 
 _ANOTHER = "Scan this checkpoint, or check against the one that was scanned."
 _RESCAN = "Scan again with the transformers that trains."

@@ -16,8 +16,8 @@ from spectrum.errors import ScanFileError
 from spectrum.results import Scan, import_scan, read_spectra, scan_from_json
 from spectrum.results.reader import load_json
 from spectrum.results.scan import ParameterScore, Unscored
-from spectrum.results.spectra import snr_again
 from spectrum.results.writer import FORMAT, VERSION
+from spectrum.scanning.scoring import snr_again
 from spectrum.spectra.snr import Array
 from spectrum.untrusted import TwiceError
 

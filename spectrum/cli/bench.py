@@ -38,7 +38,7 @@ def bench(
     import torch  # noqa: PLC0415  --help must not wait for it
 
     from spectrum.bench import MODELS, estimate_seconds, measure  # noqa: PLC0415
-    from spectrum.scanning.decompose import choose_device  # noqa: PLC0415
+    from spectrum.scanning.devices import choose_device  # noqa: PLC0415
 
     model, chosen = MODELS[like], choose_device(device)
     hint(f"Measuring {len(model.shapes)} shapes of {like} on {chosen}, threads: {torch.get_num_threads()}.")

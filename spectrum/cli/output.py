@@ -4,14 +4,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from spectrum.errors import one_line
+from spectrum.scanning.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-Advance: TypeAlias = Callable[[float, int], None]
 
 PIPE_WIDTH = 10_000  # rich would wrap a pipe's lines at 80 columns
 LOG_SECONDS = 30
@@ -44,49 +43,58 @@ def show(renderable: "RenderableType") -> None:
 
 
 @contextmanager
-def progress(total: float, count: int, *, quiet: bool) -> Iterator[Advance]:
-    """Progress over work of known total cost; the yielded function is told the cost and number of matrices done.
-
-    A bar with the time left where stderr is a terminal, else a line every 30 seconds.
-    """
+def progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A function that shows the progress of a scan: a bar if stderr is a terminal, else a line every 30 seconds."""
     if quiet:
-        yield lambda _cost, _count: None
+        yield lambda _state: None
     elif sys.stderr.isatty():
-        with _bar(total, count) as advance:
-            yield advance
+        with _bar() as show_state:
+            yield show_state
     else:
-        yield _log_lines(total, count)
+        yield _log_lines()
 
 
 @contextmanager
-def _bar(total: float, count: int) -> Iterator[Advance]:
+def _bar() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415
 
-    counter = TextColumn(f"{{task.fields[done]}} of {count} matrices")
-    columns = (BarColumn(), TaskProgressColumn(), counter, TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, done=0)
-        done = 0
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("", text="")
+    start = monotonic()
 
-        def advance(cost: float, matrices: int) -> None:
-            nonlocal done
-            done += matrices
-            bar.update(task, advance=cost, done=done)
+    def show_state(state: Progress) -> None:
+        nonlocal start
+        if not bar.live.is_started:
+            start = monotonic()
+            bar.start()
+        text = _progress_text(state, monotonic() - start)
+        bar.update(task, completed=state.done_cost, total=state.total_cost or None, text=text)
+        if state.done == state.total:
+            bar.stop()
 
-        yield advance
+    try:
+        yield show_state
+    finally:
+        bar.stop()
 
 
-def _log_lines(total: float, count: int) -> Advance:
-    start = last = monotonic()
-    done, spent = 0, 0.0
+def _log_lines() -> Callable[[Progress], None]:
+    times: list[float] = []  # of the first call and of every line
 
-    def advance(cost: float, matrices: int) -> None:
-        nonlocal last, done, spent
-        done, spent, now = done + matrices, spent + cost, monotonic()
-        if now - last >= LOG_SECONDS:
-            last = now
-            left = (now - start) * (total - spent) / spent
-            hint(f"{done} of {count} matrices, about {left:.0f} s left")
+    def show_state(state: Progress) -> None:
+        now = monotonic()
+        if times and now - times[-1] >= LOG_SECONDS:
+            hint(_progress_text(state, now - times[0]))
+            times.append(now)
+        elif not times:
+            times.append(now)
 
-    return advance
+    return show_state
+
+
+def _progress_text(state: Progress, elapsed: float) -> str:
+    left = state.seconds_left(elapsed)
+    return f"{state.done} of {state.total} matrices" + ("" if left is None else f", about {left:.0f} s left")

@@ -43,10 +43,8 @@ from spectrum.cli.options import (
     WholeLayers,
     known_device,
 )
-from spectrum.cli.output import hint, show, warn
-from spectrum.cli.plan import plan_lines
+from spectrum.cli.output import hint, progress, show, warn
 from spectrum.cli.published import PUBLISHED_URL, published_scan
-from spectrum.cli.scanning import Both, obtain, spectra_file
 from spectrum.errors import one_line
 from spectrum.results import (
     Scan,
@@ -54,9 +52,11 @@ from spectrum.results import (
     file_stem,
     replace_file,
 )
+from spectrum.scanning.plan import plan_scan
+from spectrum.scanning.progress import Listener
 from spectrum.scanning.ranks import team
-from spectrum.scanning.reuse import narrow
-from spectrum.scanning.run import plan_scan, with_device
+from spectrum.scanning.scanning import Scanned, obtain, preview
+from spectrum.scanning.store import Place
 from spectrum.selection import Choice, Selection, overlap, select
 
 
@@ -179,7 +179,8 @@ def scan(
         if model is None or dry_run:
             raise typer.BadParameter("it takes --model owner/name, and no --dry-run.", param_hint="--published")
         chosen = published_scan(model, published_url, out, modules=settings.modules, exclude=settings.exclude)
-        _choose((chosen, chosen), choice, out / file_stem(chosen.model.id), format, lora, into, quiet=quiet)
+        scanned = Scanned(chosen, chosen, Place(out / file_stem(chosen.model.id)))
+        _choose(scanned, choice, format, lora, into, quiet=quiet)
         return
     with (
         team() as ranks,
@@ -189,28 +190,27 @@ def scan(
         plan = plan_scan(checkpoint, settings)
         for note in plan.notes:
             hint(f"note: {note}", quiet=quiet and (plan.model.name_mapping == "exact" or not ranks.leads))
-        stem = out / file_stem(checkpoint.id)
         if dry_run:
             if ranks.leads:
-                print("\n".join(plan_lines(checkpoint, with_device(plan, team=ranks))))
+                print("\n".join(preview(checkpoint, plan, out, ranks=ranks)))
             return
-        result = obtain(checkpoint, plan, stem, ranks, rescan=rescan, quiet=quiet)
-    if result is None:  # the rank that leads writes and prints
-        return
-    stored, chosen = (narrow(each, [item.name for item in plan.scored]) for each in result)
-    _choose((stored, chosen), choice, stem, format, lora, into, quiet=quiet)
+        with progress(quiet=quiet) as show_progress:
+            listener = Listener(lambda text: hint(text, quiet=quiet), warn, show_progress)
+            scanned = obtain(checkpoint, plan, out, ranks=ranks, rescan=rescan, listener=listener)
+    if ranks.leads:
+        _choose(scanned, choice, format, lora, into, quiet=quiet)
 
 
-def _choose(
-    scans: Both, choice: Choice, stem: Path, target: Format, lora: Lora, into: Path | None, *, quiet: bool
-) -> None:
+def _choose(scanned: Scanned, choice: Choice, target: Format, lora: Lora, into: Path | None, *, quiet: bool) -> None:
     """Make the selection, write and print it."""
-    stored, scan = scans
-    conditions = read_conditions(scan, choice, spectra_file(stem))
+    scan = scanned.scan
+    conditions = read_conditions(scan, choice, scanned.place.spectra_file)
     selection = select(scan, choice, conditions=conditions)
-    lines = overlap_lines(overlap(selection, choice, scan, stored, conditions=conditions))
+    lines = overlap_lines(overlap(selection, choice, scan, scanned.as_stored, conditions=conditions))
     made = export(selection, scan, target, lora)
-    _report(selection, scan, made, default_path(stem, selection.tag, scan, target), target, lines, quiet=quiet)
+    _report(
+        selection, scan, made, default_path(scanned.place.stem, selection.tag, scan, target), target, lines, quiet=quiet
+    )
     if into is not None:
         put_into(into, selection, scan, target, lora, quiet=quiet)
 

@@ -3,11 +3,21 @@
 from spectrum.results.legacy import import_scan
 from spectrum.results.reader import read_scan, scan_from_json
 from spectrum.results.scan import MatrixScore, Model, NameMapping, ParameterScore, Scan, Settings, Unscored
-from spectrum.results.spectra import matrix_key, read_extremes, read_spectra, rescore, score_parameter, write_spectra
+from spectrum.results.spectra import (
+    Spectra,
+    is_spectrum,
+    matrix_key,
+    read_all_spectra,
+    read_extremes,
+    read_fingerprint,
+    read_spectra,
+    write_spectra,
+)
 from spectrum.results.writer import check_writable, file_stem, replace_file, scan_to_json, write_scan
 
 __all__ = [
-    "MatrixScore", "Model", "NameMapping", "ParameterScore", "Scan", "Settings", "Unscored", "check_writable",
-    "file_stem", "import_scan", "matrix_key", "read_extremes", "read_scan", "read_spectra", "replace_file", "rescore",
-    "scan_from_json", "scan_to_json", "score_parameter", "write_scan", "write_spectra",
+    "MatrixScore", "Model", "NameMapping", "ParameterScore", "Scan", "Settings", "Spectra", "Unscored",
+    "check_writable", "file_stem", "import_scan", "is_spectrum", "matrix_key", "read_all_spectra", "read_extremes",
+    "read_fingerprint", "read_scan", "read_spectra", "replace_file", "scan_from_json", "scan_to_json", "write_scan",
+    "write_spectra",
 ]  # fmt: skip

@@ -37,16 +37,16 @@ def read_scan(path: Path) -> Scan:
     """Read and validate a scan file.
 
     Raises:
-        ScanFileError: no such file, no JSON, not this format, or a field that is missing or wrong.
+        ScanFileError: no such file, not JSON, not this format, or a field that is missing or wrong.
     """
     return scan_from_json(load_json(path), source=str(path))
 
 
 def load_json(path: Path) -> Any:
-    """Parsed JSON of a file; NaN and Infinity come through as floats, for older files hold them.
+    """Parsed JSON of a file; NaN and Infinity are read as floats, because older files contain them.
 
     Raises:
-        ScanFileError: the file is missing, empty, or no JSON.
+        ScanFileError: the file is missing, empty, or not JSON.
     """
     try:
         text = read_file(path, most=MAX_BYTES).decode()
@@ -63,7 +63,7 @@ def load_json(path: Path) -> Any:
         ) from error
     except ValueError as error:
         if not text.lstrip().startswith(("{", "[")):
-            raise ScanFileError(f"'{path}' is no JSON at all. Give the .json file of a scan.") from error
+            raise ScanFileError(f"'{path}' is not JSON. Give the .json file of a scan.") from error
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise ScanFileError(
             f"'{path}' is not valid JSON{where}: it was cut off or altered. Scan the model again."
@@ -83,7 +83,7 @@ def scan_from_json(value: Any, *, source: str) -> Scan:
     root = _Field(source, "", value)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise ScanFileError(
-            f"'{source}' is no scan file: it lacks '\"format\": \"{FORMAT}\"'. "
+            f"'{source}' is not a scan file: it lacks '\"format\": \"{FORMAT}\"'. "
             "An older result file is converted by 'spectrum import'."
         )
     if value.get("version") != VERSION:
@@ -140,7 +140,7 @@ class _Field:
         return None if self.value is None else parse(self)
 
     def text(self) -> str:
-        # What cannot be shown cannot always be written either: half of a surrogate pair is no UTF-8.
+        # Half of a surrogate pair can neither be shown nor written as UTF-8.
         return str(self.value) if is_name(self.value) else self.fail("a string without control characters")
 
     def one_of(self, known: tuple[Any, ...]) -> Any:
@@ -159,7 +159,7 @@ class _Field:
         return cast("int", self.value) if whole else self.fail(f"a whole number, 0 to {LARGEST_COUNT}")
 
     def number(self) -> float:
-        # NaN and Infinity are no JSON, but Python's parser lets them in.
+        # NaN and Infinity are not JSON, but Python's parser accepts them.
         sound = type(self.value) in (int, float) and 0 <= self.value <= sys.float_info.max
         return cast("float", self.value) if sound else self.fail("a finite number, 0 or more")
 
@@ -190,21 +190,24 @@ def _model(field: _Field) -> Model:
 
 
 def _settings(field: _Field) -> Settings:
-    return Settings(
-        noise_model=field.get("noise_model").one_of(NOISE_MODELS),
-        tool=field.get("tool").optional(_Field.text),
-        torch=field.get("torch").optional(_Field.text),
-        device=field.get("device").optional(_Field.text),
-        precision=field.get("precision").one_of(_PRECISIONS),
-        modules=field.get("modules").list_of(_Field.text),
-        exclude=field.get("exclude").list_of(_Field.text),
-        all_modules=field.get("all_modules").flag(),
-        names=field.get("names").one_of(_NAMES),
-        model_class=field.get("model_class").optional(_Field.text),
-        experts=field.get("experts").optional(_Field.count),
-        origin=field.get("origin").optional(_Field.text),
-        complete=field.get("complete").flag(),
-    )
+    """Whatever a file of an older release does not say has its default."""
+    readers: dict[str, Callable[[_Field], Any]] = {
+        "noise_model": lambda value: value.one_of(NOISE_MODELS),
+        "tool": lambda value: value.optional(_Field.text),
+        "torch": lambda value: value.optional(_Field.text),
+        "device": lambda value: value.optional(_Field.text),
+        "precision": lambda value: value.one_of(_PRECISIONS),
+        "modules": lambda value: value.list_of(_Field.text),
+        "exclude": lambda value: value.list_of(_Field.text),
+        "all_modules": _Field.flag,
+        "names": lambda value: value.one_of(_NAMES),
+        "model_class": lambda value: value.optional(_Field.text),
+        "experts": lambda value: value.optional(_Field.count),
+        "origin": lambda value: value.optional(_Field.text),
+        "complete": _Field.flag,
+        "algorithm": _Field.count,
+    }
+    return Settings(**{name: read(field.get(name)) for name, read in readers.items() if field.has(name)})
 
 
 def _parameter(name: str, field: _Field) -> ParameterScore:
@@ -239,7 +242,7 @@ def _redone(field: _Field) -> str | None:
 def _score(field: _Field) -> tuple[float | None, bool, Score | None]:
     snr, saturated = field.get("snr").optional(_Field.number), field.get("saturated").flag()
     if saturated != (snr is None):
-        field.get("snr").fail("null where saturated is true, else a number")
+        field.get("snr").fail("null if saturated is true, else a number")
     if not field.has("sigma_max"):
         return snr, saturated, None
     score = Score(

@@ -16,7 +16,7 @@ Names = Literal["runtime", "checkpoint"]
 
 @dataclass(frozen=True)
 class Model:
-    """The model a scan speaks of. What an imported file does not tell is None.
+    """The model a scan speaks of. What an imported file does not say is None.
 
     Attributes:
         id: 'owner/name', or the folder's name.
@@ -53,10 +53,11 @@ class Settings:
         exclude: patterns left out.
         all_modules: embeddings, heads and routers were asked for.
         names: 'runtime' as the trainer sees them, or 'checkpoint' as the file has them.
-        model_class: the class asked for; None where the usual one was taken.
-        experts: how many experts of each layer were scored, chosen by chance; None is all.
+        model_class: the class asked for; None if the usual one was taken.
+        experts: how many experts of each layer were scored, drawn with a fixed seed; None is all.
         origin: name of the older file it was imported from.
         complete: every parameter in scope is scored.
+        algorithm: version of the numerical method; files of release 0.1.0 do not say and have 1.
     """
 
     noise_model: NoiseModel = "iqr"
@@ -72,6 +73,7 @@ class Settings:
     experts: int | None = None
     origin: str | None = None
     complete: bool = True
+    algorithm: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,12 @@ class MatrixScore:
     """Score of one of the several matrices of a parameter, for example of an expert.
 
     Attributes:
-        label: what tells it from the others, for example '3' for the fourth expert.
-        shape: (rows, cols); None where an imported file does not tell.
-        snr: None where saturated.
+        label: distinguishes it from the others, for example '3' for the fourth expert.
+        shape: (rows, cols); None if an imported file does not say.
+        snr: None if saturated.
         saturated: nothing lies below the threshold.
-        score: everything else; None where an imported file does not tell.
-        redone: how it was decomposed where float32 was not enough; None where it was.
+        score: everything else; None if an imported file does not say.
+        redone: how it was decomposed if float32 was not enough; None otherwise.
     """
 
     label: str
@@ -100,18 +102,18 @@ class ParameterScore:
     """Score of one parameter.
 
     Attributes:
-        name: as the trainer sees it; `*` stands for the expert number where a trainer keeps one module per expert.
+        name: as the trainer sees it; `*` replaces the expert number if a trainer keeps one module per expert.
         module_type: the parameters it is ranked among.
         layer: None outside numbered layers.
         kind: what it is.
-        shape: None where an imported file does not tell.
-        dtype: of the checkpoint; None where an imported file does not tell.
-        snr: None where saturated; of several matrices the median.
+        shape: None if an imported file does not say.
+        dtype: of the checkpoint; None if an imported file does not say.
+        snr: None if saturated; of several matrices the median.
         saturated: nothing lies below the threshold.
-        score: everything else; None where an imported file does not tell.
+        score: everything else; None if an imported file does not say.
         tensors: of the checkpoint.
-        matrices: per-matrix scores; empty where it is one plain matrix.
-        redone: how it was decomposed where float32 was not enough; None where it was, or where there are several.
+        matrices: per-matrix scores; empty if it is one plain matrix.
+        redone: how it was decomposed if float32 was not enough; None otherwise or if there are several.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """The partial file: one line per finished matrix, so that a scan that was stopped carries on where it was.
 
 `<model>.partial.jsonl` begins with a line that says what it belongs to. Every further line is one matrix with its
-spectrum, in base64 of little-endian float64: exactly the numbers that an unbroken scan would have kept. It ends in the
-CRC-32 of the rest, for a flipped bit in it would make a wrong score that nothing tells from a right one.
+spectrum, in base64 of little-endian float64: exactly the numbers that an unbroken scan would have kept. The line has
+the CRC-32 of the rest, because a flipped bit would give a wrong score that looks like a right one.
 """
 
 import base64
@@ -11,7 +11,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +21,12 @@ import numpy as np
 
 from spectrum.errors import SpectrumError
 from spectrum.results.scan import Model, Settings
+from spectrum.results.spectra import Spectra, is_spectrum
 from spectrum.spectra.snr import Array
 from spectrum.untrusted import is_name, parse_json, read_file
 
 FORMAT = "spectrum-partial"
-VERSION = 2
+VERSION = 3
 MAX_BYTES = 4 * 2**30  # the spectra of a model of 10^12 weights in float64 take 1 GB
 
 
@@ -34,26 +35,24 @@ class PartialScan:
 
     Attributes:
         path: of the file.
-        done: matrix key -> (p,) float64 spectrum, of the matrices that were finished before.
-        redone: matrix key -> path taken, where it was not the fast one.
-        set_aside: where a partial file of another scan was moved to; None where there was none.
+        spectra: of the matrices that were finished before.
+        set_aside: where a partial file of another scan was moved to; None if there was none.
 
     Raises:
         SpectrumError: the file cannot be written to.
     """
 
     def __init__(self, path: Path, model: Model, settings: Settings, *, files: Sequence[object] = ()) -> None:
-        """Open the file for appending; take over what it holds where it belongs to this scan.
+        """Open the file for appending; take over its spectra if they are of the same weights and made the same way.
 
         Args:
             path: of the partial file.
             model: what is scanned.
             settings: how.
-            files: states of the checkpoint's files; where they differ, weights may have been edited in between.
+            files: states of the checkpoint's files; if they differ, weights may have been edited in between.
         """
         self.path = path
-        self.done: dict[str, Array] = {}
-        self.redone: dict[str, str] = {}
+        self.spectra = Spectra(algorithm=settings.algorithm, precision=settings.precision)
         self.set_aside: Path | None = None
         header = json.dumps(_identity(model, settings) | {"files": list(files)}, sort_keys=True)
         try:
@@ -80,6 +79,12 @@ class PartialScan:
         except OSError as error:
             raise self._unwritable(error) from error
 
+    def add_to(self, spectra: Spectra, shapes: Mapping[str, tuple[int, int]]) -> None:
+        """Add what was finished before, except for spectra of another length than their matrices' shapes give."""
+        for key, values in self.spectra.values.items():
+            if key not in shapes or len(values) == min(shapes[key]):
+                spectra.add(key, values, self.spectra.redone.get(key))
+
     def close(self) -> None:
         """Close the file and leave it where it is."""
         self._file.close()
@@ -98,7 +103,7 @@ class PartialScan:
         self.close()
 
     def _load(self, header: str) -> int:
-        """Take over the finished matrices; where the last sound line ends, 0 to begin anew."""
+        """Take over the finished matrices; returns where the last valid line ends, 0 to begin anew."""
         try:
             content = read_file(self.path, most=MAX_BYTES)
         except FileNotFoundError:
@@ -118,19 +123,15 @@ class PartialScan:
         return end
 
     def _take(self, line: bytes) -> bool:
-        """Whether a line is a sound entry; if so it is taken over."""
+        """Whether a line is a valid entry; if so it is taken over."""
         try:
             entry = parse_json(line)
             if entry.pop("crc") != _checksum(entry):
                 return False
             values = np.frombuffer(base64.b64decode(entry["values"], validate=True), dtype="<f8").astype(np.float64)
-            if not (_descending(values) and is_name(entry.get("redone", ""))):
+            if not (is_spectrum(values) and is_name(entry.get("redone", ""))):
                 return False
-            key = str(entry["key"])
-            self.done[key] = values
-            self.redone.pop(key, None)  # a matrix that was done again: the last line counts
-            if "redone" in entry:
-                self.redone[key] = entry["redone"]
+            self.spectra.add(str(entry["key"]), values, entry.get("redone"))  # the last line of a matrix counts
         except (ValueError, TypeError, KeyError, AttributeError):
             return False
         return True
@@ -151,16 +152,11 @@ def _checksum(entry: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(entry, sort_keys=True).encode())
 
 
-def _descending(values: Array) -> bool:
-    """Whether numbers can be singular values."""
-    return bool(np.isfinite(values).all() and (values >= 0).all() and (np.diff(values) <= 0).all())
-
-
 def _identity(model: Model, settings: Settings) -> dict[str, Any]:
-    """What must be the same for spectra to be taken over; the scope may differ, a matrix is the same in any."""
+    """What must be the same for spectra to be taken over: neither scope, nor device, nor version of the program."""
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": {key: value for key, value in asdict(model).items() if key != "parameters"},
-        "scan": {key: asdict(settings)[key] for key in ("tool", "torch", "device", "precision")},
+        "model": {"id": model.id, "fingerprint": asdict(model.fingerprint) if model.fingerprint else None},
+        "scan": {"algorithm": settings.algorithm, "precision": settings.precision},
     }

@@ -17,13 +17,13 @@ from spectrum.errors import SpectrumError
 
 T = TypeVar("T")
 
-# Ranks of one job start within seconds of each other; a machine that has not come by then is not coming.
+# Ranks of one job start within seconds of each other; a machine that is missing after this time is lost.
 JOINING = timedelta(minutes=10)
-# Ranks meet after every round. One that waits longer than this for another takes it for dead: longer than the longest
-# matrix takes on a CPU, an embedding of 256000 x 8192 redone in float64.
+# Ranks synchronise after every round. A rank that waits longer than this for another takes it for dead. The longest
+# matrix takes less on a CPU: an embedding of 256000 x 8192 redone in float64.
 PATIENCE = timedelta(hours=2)
 
-MOST_PIECES = 128  # matrices of one rank between two meetings
+MOST_PIECES = 128  # matrices of one rank in a round
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,13 @@ class Team:
         rank: of this process, 0 to size - 1.
         size: number of processes.
         local_rank: of this process among those on its machine.
+        group: of torch.distributed that joins them; None is the default group.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    group: Any = None
 
     @property
     def leads(self) -> bool:
@@ -57,7 +59,7 @@ class Team:
 
         values: list[Any] = [None] * self.size
         try:
-            dist.all_gather_object(values, value)
+            dist.all_gather_object(values, value, group=self.group)
         except RuntimeError as error:
             raise self.lost() from error
         return cast("list[T]", values)
@@ -74,15 +76,23 @@ class Team:
 
         values: list[Any] | None = [None] * self.size if self.leads else None
         try:
-            dist.gather_object(value, values, dst=0)
+            dist.gather_object(value, values, dst=0, group=self.group)
         except RuntimeError as error:
             raise self.lost() from error
         return cast("list[T]", values or [])
 
+    def from_leader(self, value: T | None) -> T:
+        """On every rank the value that the leading one gives; the others give None.
+
+        Raises:
+            SpectrumError: another rank has ended.
+        """
+        return cast("T", self.gather(value)[0])
+
     def lost(self) -> SpectrumError:
         """The error of a rank that cannot go on without the others."""
         return SpectrumError(
-            f"Rank {self.rank} of {self.size} stops: another rank has ended, or the job was told to stop. "
+            f"Rank {self.rank} of {self.size} stops: another rank has ended, or the job was stopped. "
             "Run the same command again; it carries on where it stopped."
         )
 
@@ -92,7 +102,9 @@ ALONE = Team()
 
 @contextmanager
 def team() -> Iterator[Team]:
-    """The team that torchrun started this process in; a team of one where it did not.
+    """The team that torchrun started this process in; a team of one if it did not.
+
+    A process that has joined torch.distributed already, as trainers do, stays in it.
 
     Raises:
         SpectrumError: the other ranks cannot be reached.
@@ -104,9 +116,17 @@ def team() -> Iterator[Team]:
     import torch.distributed as dist  # noqa: PLC0415
     from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
 
+    # gloo also if the matrices are on GPUs: only spectra are sent, and they are on the CPU.
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if dist.is_initialized():
+        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        member = Team(dist.get_rank(), dist.get_world_size(), local_rank, group)
+        yield member
+        member.gather(None)  # nobody leaves before the leading rank has written
+        dist.destroy_process_group(group)
+        return
     try:
-        joined = Team(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
-        # gloo also where the matrices are on GPUs: what is sent are spectra, and they are on the CPU.
+        joined = Team(int(os.environ["RANK"]), size, local_rank)
         store, rank, _ = next(rendezvous("env://", timeout=JOINING))
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (KeyError, ValueError, RuntimeError) as error:
@@ -116,19 +136,19 @@ def team() -> Iterator[Team]:
     previous = signal.signal(signal.SIGTERM, lambda number, frame: _stopped(joined, number, frame))
     try:
         yield joined
-        joined.gather(None)  # nobody leaves before the rank that leads has written
+        joined.gather(None)  # nobody leaves before the leading rank has written
         dist.destroy_process_group()
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
 def rounds(costs: Sequence[float], size: int, *, smallest: float, most: int = MOST_PIECES) -> list[list[list[int]]]:
-    """Split work over ranks, in rounds after each of which the ranks meet.
+    """Split work over ranks, in rounds; ranks synchronise after each.
 
     Args:
-        costs: of each piece of work, in the order in which it is to be done, dearest first.
+        costs: of each piece of work, in the order in which it is to be done, most expensive first.
         size: number of ranks.
-        smallest: cost for each rank below which no round ends, so that cheap pieces do not make many meetings.
+        smallest: cost for each rank below which no round ends, so that cheap pieces do not make many rounds.
         most: pieces for each rank at which a round ends nevertheless, so that little is lost when a rank dies.
 
     Returns:
@@ -148,5 +168,5 @@ def rounds(costs: Sequence[float], size: int, *, smallest: float, most: int = MO
 
 
 def _stopped(member: Team, number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    """What SIGTERM does: torchrun ends the remaining ranks with it when one has failed."""
+    """Handle SIGTERM, with which torchrun ends the remaining ranks after one has failed."""
     raise member.lost()

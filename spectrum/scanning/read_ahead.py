@@ -1,20 +1,21 @@
 """Reading ahead: one thread reads while the caller computes."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Read(Generic[T]):
     """A read to come.
 
     Attributes:
-        size_bytes: what it will hold in memory.
+        size_bytes: what its result takes in memory.
         call: does it.
     """
 
@@ -22,29 +23,54 @@ class Read(Generic[T]):
     call: Callable[[], T]
 
 
-def read_ahead(reads: Iterable[Read[T]], *, largest_bytes: int | None = None) -> Generator[T, None, None]:
-    """Results of the reads in order, each begun while the caller still works on the one before.
+class ReadAhead(Generic[T]):
+    """Reads in the order in which they will be needed. Use it in a `with` statement.
 
-    At most one result waits besides the one in use. An error of a read is raised where its result would come.
-
-    Args:
-        reads: to do.
-        largest_bytes: a larger read is not begun before its result is asked for; None for no limit.
+    While the result of one is in use, the next `depth` are being read.
     """
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spectrum-read")
-    waiting: deque[tuple[Read[T], Future[T] | None]] = deque()
-    try:
-        for read in reads:
-            small = largest_bytes is None or read.size_bytes <= largest_bytes
-            waiting.append((read, pool.submit(read.call) if small else None))
-            if len(waiting) > 1:
-                yield _result(*waiting.popleft())
-        while waiting:
-            yield _result(*waiting.popleft())
-    finally:
+
+    def __init__(self, reads: Iterable[Read[T]], *, largest_bytes: int | None = None, depth: int = 1) -> None:
+        """Begin nothing yet.
+
+        Args:
+            reads: in order.
+            largest_bytes: a larger read does not begin before its result is asked for; None for no limit.
+            depth: how many results may wait besides the one in use.
+        """
+        self._left = deque(reads)
+        self._ahead = set(self._left)
+        self._started: dict[Read[T], Future[T]] = {}
+        self._largest_bytes = largest_bytes
+        self._depth = depth
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spectrum-read")
+
+    def get(self, read: Read[T]) -> T:
+        """The result of a read, whose error is raised here. Reads before it that were not asked for are dropped.
+
+        A read whose result was handed out or dropped before is done once more.
+        """
+        if read not in self._ahead:
+            return read.call()
+        self._start(read)
+        while (first := self._left.popleft()) is not read:
+            self._ahead.remove(first)
+            self._started.pop(first, None)
+        self._ahead.remove(read)
+        for index in range(min(self._depth, len(self._left))):
+            self._start(self._left[index])
+        future = self._started.pop(read, None)
+        return read.call() if future is None else future.result()
+
+    def _start(self, read: Read[T]) -> None:
+        small = self._largest_bytes is None or read.size_bytes <= self._largest_bytes
+        if small and read not in self._started:
+            self._started[read] = self._pool.submit(read.call)
+
+    def __enter__(self) -> "ReadAhead[T]":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Not waited for: a read from a server that hangs would hold up Ctrl-C. Closing the checkpoint ends it.
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _result(read: Read[T], future: Future[T] | None) -> T:
-    return read.call() if future is None else future.result()
+        self._pool.shutdown(wait=False, cancel_futures=True)

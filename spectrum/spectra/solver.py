@@ -52,6 +52,9 @@ from spectrum.spectra.gram import ReadRows, exact_products, gram_matrices, gram_
 Precision = Literal["auto", "float32", "float64"]
 Path = Literal["gram", "gram-float64-eigenvalues", "gram-float64", "svd-float64"]
 
+# Counted up when results of the former method can no longer be trusted: stored spectra are then computed again.
+# 1 was release 0.1.0, whose numbers were wrong for matrices with repeated bfloat16 rows and for some sparse ones.
+ALGORITHM = 2
 ONE_THREAD = 1024  # up to this p, two matrices side by side beat two threads on each
 TOLERANCE = 1e-4  # relative, of SNR and threshold: the accuracy contract
 GRAM_PATHS: dict[Precision, tuple[Path, ...]] = {  # before the SVD; the second look belongs to the first

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from spectrum.checkpoint import open_checkpoint
 from spectrum.results import ParameterScore, Scan, Settings, write_scan
-from spectrum.scanning.run import plan_scan
+from spectrum.scanning.plan import plan_scan
 
 LLAMA_3_8B = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,

@@ -11,7 +11,8 @@ from transformers import Adafactor, AutoModelForCausalLM, LlamaConfig, MixtralCo
 from spectrum.budget import Setup, all_names, memory, model_weights, with_lora
 from spectrum.checkpoint import open_checkpoint
 from spectrum.results import Settings
-from spectrum.scanning.run import plan_scan, run_scan
+from spectrum.scanning.plan import plan_scan
+from spectrum.scanning.run import run_scan
 from spectrum.selection import select_top
 
 # Odd sizes: nothing divides by 256, and some matrices have fewer than 4096 elements.

@@ -16,9 +16,9 @@ from spectrum.results import (
     Settings,
     matrix_key,
     read_spectra,
-    rescore,
     write_spectra,
 )
+from spectrum.scanning.scoring import rescore
 
 PRINT = Fingerprint("h", "samples:c")
 PATH = Path("x.spectra.safetensors")
@@ -125,8 +125,8 @@ def test_lengths_and_names():
     scan, spectra = stored()
     key = matrix_key(NAME, "2.down")
     (message,) = found(scan, spectra | {key: spectra[key][:-1]})
-    assert f"no sound spectrum of '{NAME}'" in message
+    assert f"no valid spectrum of '{NAME}'" in message
     del spectra[key]
     (message,) = found(scan, spectra)
-    assert f"no sound spectrum of '{NAME}' ('{key}')" in message
+    assert f"no valid spectrum of '{NAME}' ('{key}')" in message
     assert set(read_spectra(PATH, fingerprint=PRINT)) == set(spectra)

@@ -123,7 +123,7 @@ def test_a_lost_connection_is_resumed(hub, tmp_path, run, monkeypatch):
     monkeypatch.setattr(ranges, "FIRST_WAIT", 0.0)
     folder = write_checkpoint(tmp_path / "tiny", {"_": tiny_llama(layers=4)}, config=llama_config(4))
     hub.push("acme/tiny", folder)
-    monkeypatch.setattr("spectrum.scanning.decompose.BATCH_BYTES", 1)
+    monkeypatch.setattr("spectrum.scanning.tasks.BATCH_BYTES", 1)
     hub.fault("*safetensors", server="cdn", after=12, status=503)
     code, out, err = run("scan", "--model", "acme/tiny", "--out", "broken")
     assert (code, out) == (1, "")
@@ -147,14 +147,14 @@ def test_a_branch_that_moved_sets_the_partial_file_aside(hub, tmp_path, run, mon
     folder = write_checkpoint(tmp_path / "tiny", {"_": tiny_llama(layers=2)}, config=llama_config(2))
     hub.push("acme/tiny", folder)
     monkeypatch.setattr("spectrum.checkpoint.ranges.FIRST_WAIT", 0.0)
-    monkeypatch.setattr("spectrum.scanning.decompose.BATCH_BYTES", 1)
+    monkeypatch.setattr("spectrum.scanning.tasks.BATCH_BYTES", 1)
     hub.fault("*safetensors", server="cdn", after=8, status=503)
     assert run("scan", "--model", "acme/tiny")[0] == 1
     hub.heal()
     hub.push("acme/tiny", write_checkpoint(tmp_path / "2", {"_": tiny_llama(layers=2, seed=9)}, config=llama_config(2)))
     code, _, err = run("scan", "--model", "acme/tiny")
     assert code == 0
-    assert "is of another scan (weights, files, names, settings); now 'snr_results/acme--tiny.partial.jsonl.old'" in err
+    assert "is of another scan (weights, files, method); now 'snr_results/acme--tiny.partial.jsonl.old'" in err
     assert Path("snr_results/acme--tiny.partial.jsonl.old").exists()
 
 

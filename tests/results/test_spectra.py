@@ -9,7 +9,8 @@ import pytest
 
 from spectrum.checkpoint import Fingerprint
 from spectrum.errors import ScanFileError
-from spectrum.results import matrix_key, read_spectra, rescore, write_spectra
+from spectrum.results import Spectra, matrix_key, read_all_spectra, read_spectra, write_spectra
+from spectrum.scanning.scoring import rescore
 from spectrum.spectra.snr import snr
 
 _PRINT = Fingerprint("h", "samples:c")
@@ -42,6 +43,17 @@ def test_round_trip(scan, tmp_path):
     )
     for key, values in spectra.items():
         assert (back[key] == values).all()
+
+
+def test_how_they_were_computed_comes_back(scan, tmp_path):
+    """Algorithm, precision and the matrices that were redone; the file is as readable as any other."""
+    path = tmp_path / "x.spectra.safetensors"
+    spectra = Spectra(_spectra(scan), {"model.layers.2.mlp.up_proj.weight": "svd-float64"}, 7, "float32")
+    write_spectra(spectra, path, fingerprint=_PRINT)
+    back = read_all_spectra(path, fingerprint=_PRINT)
+    assert (back.redone, back.algorithm, back.precision) == (spectra.redone, 7, "float32")
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_same_bytes_in_another_process(tmp_path):
@@ -77,14 +89,14 @@ def test_a_spectrum_is_missing(scan):
     """Named together with what to do."""
     spectra = _spectra(scan)
     del spectra["model.layers.2.experts.down#1"]
-    with pytest.raises(ScanFileError, match="no sound spectrum of 'model.layers.2.experts.down'"):
+    with pytest.raises(ScanFileError, match="no valid spectrum of 'model.layers.2.experts.down'"):
         rescore(scan, spectra, "mp")
 
 
 def test_an_imported_scan_has_no_shapes(scan):
     """It cannot be scored anew."""
     parameters = tuple(replace(item, shape=None, matrices=()) for item in scan.parameters)
-    with pytest.raises(ScanFileError, match="no sound spectrum"):
+    with pytest.raises(ScanFileError, match="no valid spectrum"):
         rescore(replace(scan, parameters=parameters), _spectra(scan), "mp")
 
 
@@ -103,5 +115,5 @@ def test_files_that_are_no_spectra(tmp_path):
     with pytest.raises(ScanFileError, match="does not exist, and other noise models are computed from it"):
         read_spectra(tmp_path / "x.spectra.safetensors", fingerprint=_PRINT)
     (tmp_path / "x.spectra.safetensors").write_bytes(b"\0" * 30)
-    with pytest.raises(ScanFileError, match="is no sound spectra file"):
+    with pytest.raises(ScanFileError, match="is not a valid spectra file"):
         read_spectra(tmp_path / "x.spectra.safetensors", fingerprint=_PRINT)

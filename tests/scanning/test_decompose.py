@@ -1,6 +1,7 @@
 """The loop: order, batches, reading ahead, devices."""
 
 import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -12,8 +13,10 @@ from spectrum.checkpoint import open_checkpoint
 from spectrum.errors import CheckpointError, DecompositionError
 from spectrum.naming import Matrix, Parameter, identity_parameters
 from spectrum.scanning import decompose as scan
+from spectrum.scanning import tasks as work
+from spectrum.scanning.devices import choose_device
 from spectrum.scanning.matrices import read_matrix
-from spectrum.scanning.read_ahead import Read, read_ahead
+from spectrum.scanning.read_ahead import Read, ReadAhead
 from spectrum.spectra import gram, solver
 
 
@@ -30,7 +33,7 @@ def mixed(tmp_path):
 
 def _tasks(checkpoint):
     parameters, _ = identity_parameters(checkpoint.tensors)
-    return scan.plan_tasks(checkpoint, parameters)
+    return work.plan_tasks(checkpoint, parameters)
 
 
 def _reference(tensors, task):
@@ -41,13 +44,12 @@ def _reference(tensors, task):
 def test_bytes_to_read_are_those_that_are_read(mixed, monkeypatch):
     """What the plan announces, experts of a stack and slices included, is what decomposing asks the files for."""
     checkpoint, _ = mixed
-    parameters, _ = identity_parameters(checkpoint.tensors)
     real, read = checkpoint.read_bytes, []
     monkeypatch.setattr(
         checkpoint, "read_bytes", lambda shard, at, part: read.append(len(part)) or real(shard, at, part)
     )
     list(scan.decompose(checkpoint, _tasks(checkpoint)))
-    assert scan.bytes_to_read(checkpoint, parameters, device="cpu") == sum(read)
+    assert work.bytes_to_read(checkpoint, _tasks(checkpoint), device="cpu") == sum(read)
 
 
 def test_every_matrix_once_dearest_first(mixed):
@@ -67,7 +69,7 @@ def test_a_tall_matrix_is_read_in_slices(mixed, monkeypatch):
     checkpoint, _ = mixed
     tasks = _tasks(checkpoint)
     whole = {e.task.parameter.name: e.spectrum.values for e in scan.decompose(checkpoint, tasks)}
-    monkeypatch.setattr(scan, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(work, "BATCH_BYTES", 100_000)
     reads = []
     real = checkpoint.read
     monkeypatch.setattr(checkpoint, "read", lambda name, *rows: reads.append((name, *rows)) or real(name, *rows))
@@ -84,7 +86,7 @@ def test_a_second_pass_reads_for_itself(tmp_path, monkeypatch):
     spike = gaussian(9000, 32, seed=1)
     spike[0] += 1e6
     tensors = {"layers.0.tall.weight": spike, "layers.1.tall.weight": gaussian(9000, 32, seed=2)}
-    monkeypatch.setattr(scan, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(work, "BATCH_BYTES", 100_000)
     with open_checkpoint(write_checkpoint(tmp_path / "m", {"_": tensors})) as checkpoint:
         first, second = scan.decompose(checkpoint, _tasks(checkpoint))
     assert first.spectrum.path != "gram"
@@ -135,7 +137,7 @@ def test_the_matrix_that_cannot_be_decomposed_is_named(tmp_path, monkeypatch, by
     tensors = {f"layers.{n}.a.weight": gaussian(600, 32, seed=n) for n in range(3)}
     tensors["layers.1.a.weight"][:, 0] = 0.0  # by which the failing solvers tell it
     if by_rows:
-        monkeypatch.setattr(scan, "BATCH_BYTES", 10_000)
+        monkeypatch.setattr(work, "BATCH_BYTES", 10_000)
     for name in ("eigvalsh", "svdvals"):
         monkeypatch.setattr(torch.linalg, name, partial(_fail_for_zeros, getattr(torch.linalg, name)))
     folder = write_checkpoint(tmp_path / "m", {"_": tensors})
@@ -198,46 +200,65 @@ def test_read_ahead_keeps_order_and_bounds():
 
     sizes = [1, 1, 11, 1, 1]
     reads = [Read(size, lambda number=number: _read(number)) for number, size in enumerate(sizes)]
-    seen = []
-    for result in read_ahead(reads, largest_bytes=10):
-        seen.append(result)
-        assert max(started) <= result + 1
-        if result == 1:
-            assert 2 not in started
-    assert seen == [0, 1, 2, 3, 4]
+    with ReadAhead(reads, largest_bytes=10) as ahead:
+        for number, read in enumerate(reads):
+            assert ahead.get(read) == number
+            assert max(started) <= number + 1
+            if number == 1:
+                assert 2 not in started
 
 
-def test_read_ahead_raises_where_the_result_would_come():
+def test_read_ahead_deeper():
+    """With a depth of 2, two reads are done ahead and no third."""
+    started = []
+    reads = [Read(1, lambda number=number: started.append(number)) for number in range(5)]
+    with ReadAhead(reads, depth=2) as ahead:
+        ahead.get(reads[0])
+        _until(lambda: started == [0, 1, 2])
+
+
+def test_reads_again_and_reads_left_out():
+    """What was handed out is read once more when asked for again; what is passed over is dropped."""
+    calls = []
+    reads = [Read(1, lambda number=number: calls.append(number) or number) for number in range(4)]
+    with ReadAhead(reads) as ahead:
+        assert [ahead.get(reads[number]) for number in (0, 0, 2, 3, 1)] == [0, 0, 2, 3, 1]
+    assert calls.count(0) == 2
+
+
+def test_an_error_is_raised_by_the_read_that_has_it():
     """An error in the thread reaches the caller, after the results before it; leaving early ends the thread."""
 
     def _fail():
         raise CheckpointError("gone")
 
-    results = read_ahead([Read(1, lambda: 1), Read(1, _fail), Read(1, lambda: 3)])
-    assert next(results) == 1
-    with pytest.raises(CheckpointError, match="gone"):
-        next(results)
-    results = read_ahead([Read(1, lambda: 1), Read(1, lambda: 2)])
-    next(results)
-    results.close()
-    left = [thread for thread in threading.enumerate() if thread.name.startswith("spectrum-read")]
-    for thread in left:
-        thread.join(timeout=10)
-    assert not any(thread.is_alive() for thread in left)
+    reads = [Read(1, lambda: 1), Read(1, _fail), Read(1, lambda: 3)]
+    with ReadAhead(reads) as ahead:
+        assert ahead.get(reads[0]) == 1
+        with pytest.raises(CheckpointError, match="gone"):
+            ahead.get(reads[1])
+    _until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("spectrum-read")])
+
+
+def _until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_devices(monkeypatch):
     """auto, mps, one GPU for each rank of a machine, and what is not there."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert [scan.choose_device(name) for name in ("auto", "cpu", "mps")] == ["cpu"] * 3
+    assert [choose_device(name) for name in ("auto", "cpu", "mps")] == ["cpu"] * 3
     with pytest.raises(CheckpointError, match="has no device 'cuda' that torch can use \\(0 CUDA devices\\)"):
-        scan.choose_device("cuda")
+        choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [scan.choose_device("auto", local_rank=rank) for rank in (0, 3, 5)] == ["cuda:0", "cuda:3", "cuda:1"]
-    assert scan.choose_device("cuda:2", local_rank=3) == "cuda:2"
+    assert [choose_device("auto", local_rank=rank) for rank in (0, 3, 5)] == ["cuda:0", "cuda:3", "cuda:1"]
+    assert choose_device("cuda:2", local_rank=3) == "cuda:2"
     with pytest.raises(CheckpointError, match="has no device 'cuda:4'"):
-        scan.choose_device("cuda:4")
+        choose_device("cuda:4")
 
 
 @pytest.mark.gpu
@@ -270,6 +291,6 @@ def test_threshold_is_the_same_in_the_error_estimate():
 def test_cost_is_of_the_smaller_side():
     """A transpose costs the same; the longer side enters once, the shorter squared."""
     plain = Parameter("w", (2, 3), "F32", "matrix", ("w",))
-    cost = {shape: scan.Task(plain, Matrix("", shape, "w"), "F32").cost for shape in ((10, 40), (40, 10), (10, 80))}
+    cost = {shape: work.Task(plain, Matrix("", shape, "w"), "F32").cost for shape in ((10, 40), (40, 10), (10, 80))}
     assert cost[10, 40] == cost[40, 10] == 100 * (40 + 8 * 10)
     assert cost[10, 80] == 100 * (80 + 8 * 10)

@@ -1,0 +1,225 @@
+"""The store: what the files of earlier scans know about a planned one, and how new results join them.
+
+A spectrum is known by the fingerprint of the weights, its matrix, the precision and the version of the algorithm. As
+long as these are the same it is kept, and a scan adds only what is missing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from spectrum.checkpoint import Checkpoint, Fingerprint, written_since
+from spectrum.errors import ScanFileError
+from spectrum.naming import Parameter
+from spectrum.results import (
+    ParameterScore,
+    Scan,
+    Spectra,
+    Unscored,
+    file_stem,
+    is_spectrum,
+    matrix_key,
+    read_all_spectra,
+    read_fingerprint,
+    read_scan,
+    write_scan,
+    write_spectra,
+)
+from spectrum.scanning.plan import Plan
+from spectrum.scanning.union import labels_of
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of one scan are."""
+
+    stem: Path
+
+    @property
+    def scan_file(self) -> Path:
+        """The scores."""
+        return self.stem.with_name(f"{self.stem.name}.json")
+
+    @property
+    def spectra_file(self) -> Path:
+        """All singular values."""
+        return spectra_file(self.scan_file)
+
+    @property
+    def partial_file(self) -> Path:
+        """The spectra that are finished while a scan runs."""
+        return self.stem.with_name(f"{self.stem.name}.partial.jsonl")
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while a scan runs."""
+        return self.stem.with_name(f".{self.stem.name}.lock")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the store knows about a planned scan.
+
+    Attributes:
+        place: of the files; a new scan is written there, too.
+        scan: stored under the same names; None if there is none, or it does not hold any more.
+        spectra: those that still hold, whether or not the plan asks for them; not read if the scan is enough.
+        problem: why a stored file is not used, for a person; None if all are.
+        outdated: files of the checkpoint were written after the stored ones.
+    """
+
+    place: Place
+    scan: Scan | None
+    spectra: Spectra
+    problem: str | None = None
+    outdated: bool = False
+
+    def serves(self, plan: Plan) -> bool:
+        """Whether the stored scan has everything planned, and spectra if another noise model is asked for."""
+        if self.scan is None or not covers(self.scan, plan):
+            return False
+        same_model = self.scan.settings.noise_model == plan.settings.noise_model
+        return same_model or planned_shapes(plan).keys() <= self.spectra.values.keys()
+
+
+def spectra_file(scan_file: Path) -> Path:
+    """Where the spectra of a scan are: beside its file."""
+    return scan_file.with_name(f"{scan_file.name.removesuffix('.json')}.spectra.safetensors")
+
+
+def named_place(folder: Path, plan: Plan) -> Place:
+    """Where a scan of this name is stored if no other weights of that name are; its lock covers both."""
+    precision = plan.settings.precision
+    return Place(folder / (file_stem(plan.model.id) + ("" if precision == "auto" else f".{precision}")))
+
+
+def find_place(folder: Path, plan: Plan) -> Place:
+    """Where the planned scan is stored.
+
+    A scan of other weights under the same name stays as it is; the files of this one then have 8 digits of the
+    fingerprint in their names, where the next call finds them.
+    """
+    plain = named_place(folder, plan)
+    fingerprint = plan.model.fingerprint
+    facts = (fingerprint.headers, fingerprint.content) if fingerprint else ()
+    digits = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
+    own = Place(plain.stem.with_name(f"{plain.stem.name}.{digits}"))
+    holder = _weights_at(plain)
+    if holder is None:
+        return own if _weights_at(own) == fingerprint else plain
+    return plain if holder == fingerprint else own
+
+
+def read_store(checkpoint: Checkpoint, plan: Plan, place: Place, *, rescan: bool = False) -> Stored:
+    """Read what the store knows about a plan; why a file is not used is the `problem`.
+
+    Args:
+        checkpoint: that the plan was made from.
+        plan: what is asked for.
+        place: of the stored files.
+        rescan: whether everything planned is decomposed again, and the other spectra are needed to write them back.
+    """
+    from spectrum.spectra.solver import ALGORITHM  # noqa: PLC0415  it imports torch
+
+    nothing = Stored(place, None, Spectra(algorithm=ALGORITHM, precision=plan.settings.precision))
+    times = [path.stat().st_mtime_ns for path in (place.scan_file, place.spectra_file) if path.exists()]
+    if not times:
+        return nothing
+    if written_since(checkpoint, min(times)):
+        return Stored(place, None, nothing.spectra, "files of the checkpoint were written after it", outdated=True)
+    scan, problem = _read_scan(place, plan, ALGORITHM)
+    stored = Stored(place, scan, nothing.spectra, problem)
+    if stored.serves(plan) and not rescan:
+        return stored  # without reading gigabytes of singular values that are not needed
+    try:
+        spectra = read_all_spectra(place.spectra_file, fingerprint=plan.model.fingerprint)
+    except ScanFileError as error:
+        return Stored(place, scan, nothing.spectra, problem or f"its spectra cannot be used ({error})")
+    same = (spectra.algorithm, spectra.precision) == (ALGORITHM, plan.settings.precision)
+    return Stored(place, scan, _fitting(spectra, plan) if same else nothing.spectra, problem)
+
+
+def set_aside(stored: Stored, plan: Plan) -> Path | None:
+    """Move outdated files to `<name>.old.*`, unless everything in them is decomposed again; the scan's new place.
+
+    The fingerprint may have missed a small edit of the weights, so old and new scores must not mix. But copying or
+    touching a file also makes it newer, and then the old ones still hold.
+    """
+    if not stored.outdated:
+        return None
+    old = Place(stored.place.stem.with_name(f"{stored.place.stem.name}.old"))
+    with suppress(ScanFileError):
+        if covers(plan, read_scan(stored.place.scan_file)):
+            return None
+        stored.place.scan_file.replace(old.scan_file)
+        if stored.place.spectra_file.exists():
+            stored.place.spectra_file.replace(old.spectra_file)
+        return old.scan_file
+    return None
+
+
+def write_store(place: Place, scan: Scan, spectra: Spectra) -> None:
+    """Write a scan and its spectra.
+
+    Raises:
+        SpectrumError: the folder cannot be written to.
+    """
+    assert scan.model.fingerprint is not None
+    # The scan file last: if it is there, its spectra are.
+    write_spectra(spectra, place.spectra_file, fingerprint=scan.model.fingerprint)
+    write_scan(scan, place.scan_file)
+
+
+def covers(one: Scan | Plan, other: Scan | Plan) -> bool:
+    """Whether one has every parameter and every expert that another has."""
+    known = {item.name: labels_of(item.matrices) for item in _scored(one)}
+    return all(item.name in known and labels_of(item.matrices) <= known[item.name] for item in _scored(other))
+
+
+def planned_shapes(plan: Plan) -> dict[str, tuple[int, int]]:
+    """Matrix key -> (rows, cols) of everything planned."""
+    return {matrix_key(item.name, each.label): each.shape for item in plan.scored for each in item.matrices}
+
+
+def _scored(one: Scan | Plan) -> Sequence[ParameterScore | Parameter]:
+    return one.scored if isinstance(one, Plan) else one.parameters
+
+
+def _weights_at(place: Place) -> Fingerprint | None:
+    """Fingerprint of the scan stored at a place; of its spectra if its file is missing or damaged."""
+    with suppress(ScanFileError):
+        return read_scan(place.scan_file).model.fingerprint or Fingerprint("", "")
+    return read_fingerprint(place.spectra_file)
+
+
+def _read_scan(place: Place, plan: Plan, algorithm: int) -> tuple[Scan | None, str | None]:
+    """The stored scan if it still holds, else why not."""
+    if not place.scan_file.exists():
+        return None, None
+    try:
+        scan = read_scan(place.scan_file)
+    except ScanFileError as error:
+        return None, f"it cannot be used ({error})"
+    if scan.settings.algorithm != algorithm:
+        return None, "an older version of the algorithm computed it"
+    if _identities((*scan.parameters, *scan.unscored)) != _identities((*plan.scored, *plan.unscored)):
+        return None, "its parameters have other names, kinds or shapes"
+    return scan, None
+
+
+def _identities(entries: Sequence[Parameter | ParameterScore | Unscored]) -> set[tuple[object, ...]]:
+    return {(entry.name, entry.kind, entry.shape) for entry in entries}
+
+
+def _fitting(spectra: Spectra, plan: Plan) -> Spectra:
+    """Without the spectra that cannot be those of the planned matrices of their names."""
+    shapes = planned_shapes(plan)
+    fitting = {
+        key: values
+        for key, values in spectra.values.items()
+        if is_spectrum(values) and (key not in shapes or len(values) == min(shapes[key]))
+    }
+    redone = {key: path for key, path in spectra.redone.items() if key in fitting}
+    return Spectra(fitting, redone, spectra.algorithm, spectra.precision)
