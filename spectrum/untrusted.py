@@ -7,7 +7,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-LONGEST_SHOWN = 120  # characters
+from spectrum.errors import one_line
+
+LONGEST_SHOWN = 100  # characters
 SHORT = 8  # entries
 MAX_CONFIG_BYTES = 16 * 2**20  # of a config.json; the longest seen, with two maps of 21,000 labels, has 2 MB
 LONGEST_NAME = 10_000  # of a tensor or parameter; the longest of transformers have 150 characters
@@ -21,31 +23,49 @@ def read_file(path: Path, *, most: int) -> bytes:
     """Content of a regular file.
 
     Args:
-        path: of the file; a pipe or a device is not waited for.
+        path: of the file; a pipe or a device is refused, not waited for.
         most: bytes that it may have; a sparse file can claim any number.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger; `strerror` says so.
+        OSError: it cannot be read, is not a regular file, or is larger; `strerror` says so.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(descriptor, "rb") as file:  # noqa: PTH123  of a descriptor
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "It is no regular file", str(path))
+            raise OSError(errno.EINVAL, "It is not a regular file", str(path))
         if status.st_size > most:
             raise OSError(errno.EFBIG, f"It has {status.st_size} bytes, more than the {most} expected", str(path))
         return file.read(most)
 
 
-def parse_json(content: bytes | str) -> Any:
-    """A value of JSON; NaN and Infinity come through as floats.
+def read_text(path: Path, *, most: int) -> str:
+    """Content of a regular file in UTF-8.
+
+    Raises:
+        OSError: as `read_file`, or it is not UTF-8; `strerror` says so.
+    """
+    try:
+        return read_file(path, most=most).decode()
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, "It is not text in UTF-8", str(path)) from error
+
+
+def parse_json(content: bytes | str, **hooks: Any) -> Any:
+    """A value of JSON in UTF-8, without a byte-order mark; NaN and Infinity come through as floats.
+
+    Args:
+        content: the text, or its bytes.
+        **hooks: parse_int, parse_constant and so on of `json.loads`.
 
     Raises:
         TwiceError: an object has a name twice.
-        ValueError: it is no JSON, or nested too deep.
+        ValueError: it is not JSON, not UTF-8, or nested too deep.
     """
     try:
-        return json.loads(content, object_pairs_hook=unique)
+        # Given bytes, json.loads guesses: it also takes UTF-16, UTF-32 and a byte-order mark.
+        text = content.decode() if isinstance(content, bytes) else content
+        return json.loads(text, object_pairs_hook=unique, **hooks)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 
@@ -69,6 +89,12 @@ def is_name(value: object) -> bool:
     Control characters and halves of surrogate pairs are neither printable nor always writable.
     """
     return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
+
+
+def cut(text: str) -> str:
+    """Text of others, on one line and shortened for an error."""
+    line = one_line(text)
+    return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]}..."
 
 
 def shown(value: object) -> str:

@@ -30,6 +30,7 @@ class Effects:
         lengthen: a body that goes on this many bytes after the range; Content-Range names the range asked for.
         total: the size of the file as Content-Range tells it.
         content_range: the whole header Content-Range; an empty one leaves it out.
+        body: this body instead.
         corrupt: the first byte of the body is another.
         gzip: the body is compressed for a client that accepts it.
         headers: headers to add or replace; an empty one is left out.
@@ -49,6 +50,7 @@ class Effects:
     lengthen: int = 0
     total: int | None = None
     content_range: str | None = None
+    body: bytes | None = None
     corrupt: bool = False
     gzip: bool = False
     headers: tuple[tuple[str, str], ...] = ()
@@ -130,6 +132,7 @@ def ranged(reply: Reply, header: str | None, effects: Effects) -> Reply:
 def damaged(reply: Reply, effects: Effects, accepted: str) -> Reply:
     """The answer with wrong bytes and headers, where the fault wants them."""
     body = bytes([reply.body[0] ^ 0xFF]) + reply.body[1:] if effects.corrupt and reply.body else reply.body
+    body = body if effects.body is None else effects.body
     coded = effects.gzip and "gzip" in accepted
     headers = reply.headers | ({"Content-Encoding": "gzip"} if coded else {}) | dict(effects.headers)
     headers = {name: value for name, value in headers.items() if value}

@@ -4,21 +4,24 @@ import json
 import os
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
-from safetensors.torch import save_file
 
 import spectrum
+from spectrum.checkpoint import open_checkpoint
+from spectrum.errors import CheckpointError
 from spectrum.scanning import partial
 from spectrum.spectra import solver
-from spectrum.untrusted import shown
+from spectrum.untrusted import cut, read_text, shown
 
 SPECTRUM = [sys.executable, "-m", "spectrum"]
 TERABYTE = 1 << 40
@@ -88,20 +91,9 @@ def _linked_secret(folder):
     (folder / "model.safetensors").symlink_to(folder / "secret.txt")
 
 
-def _linked_away(name):
-    def make(folder):
-        save_file({"w": torch.zeros(2, 2)}, folder.parent / "away.safetensors")
-        (folder.parent / "config.json").write_text("{}")
-        save_file({"w": torch.zeros(2, 2)}, folder / "model.safetensors")
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(Path("..", "away.safetensors" if name.endswith("safetensors") else name))
-
-    return make
-
-
 DAMAGED = "without a sound dtype, shape and data_offsets"
 NOT_THESE = "it does not belong to these weights"
-OUTSIDE = "which is no file inside the folder"
+OUTSIDE = "which is not a file inside the folder"
 HOSTILE = {
     "dimensions in a hole": (_weights({"w": _entry(shape=[0, 2**63], data_offsets=[0, 0])}, b""), DAMAGED),
     "millions of dimensions": (_weights({"w": _entry(shape=[2**62] * 200_000)}), DAMAGED),
@@ -116,8 +108,11 @@ HOSTILE = {
     ),
     "the same bytes twice": (_weights({"w": _entry(), "v": _entry()}), "ranges overlap"),
     "a number of 5000 digits": (_weights(b'{"w": {"shape": [' + b"9" * 5000 + b"]}}"), "is not valid JSON"),
-    "half a surrogate pair": (_weights(b'{"\\ud800": ' + json.dumps(_entry()).encode() + b"}"), "control characters"),
-    "a name of a megabyte": (_weights({"w" * 2**20: _entry()}), "or of more than 10000"),
+    "half a surrogate pair": (
+        _weights(b'{"\\ud800": ' + json.dumps(_entry()).encode() + b"}"),
+        "is not valid JSON|a name must be printable text",
+    ),
+    "a name of a megabyte": (_weights({"w" * 2**20: _entry()}), "text of at most 10000 characters"),
     "a dtype of a megabyte": (_weights({"w": _entry(dtype="F" * 2**20)}), "has the unknown dtype 'FFF"),
     "a header nested deep": (_weights(b"[" * 1_000_000), "is not valid JSON"),
     "a million names, one twice": (
@@ -140,15 +135,6 @@ HOSTILE = {
         _index('{"weight_map": {"w": "model.safetensors", "w": "model.safetensors"}}'),
         "lists 'w' twice",
     ),
-    "a billion layers": (_config(num_hidden_layers=10**9), NOT_THESE),
-    "minus a billion layers": (_config(num_hidden_layers=-(10**9)), NOT_THESE),
-    "layers of 400 digits": (_config(num_hidden_layers=10**400), NOT_THESE),
-    "infinitely many layers": (_config(num_hidden_layers=float("inf")), NOT_THESE),
-    "four thousand layers": (_config(num_hidden_layers=4000), NOT_THESE),
-    "a billion experts": (_config(model_type="mixtral", num_local_experts=10**9), NOT_THESE),
-    "a wide model": (_config(hidden_size=10**9), NOT_THESE),
-    "another model": (_config(hidden_size=128), "config.json does not belong to these weights"),
-    "a list of a billion points": (_config(model_type="d_fine", decoder_n_points=10**9), NOT_THESE),
     "a shard above": (_index('{"weight_map": {"w": "../x.safetensors"}}'), OUTSIDE),
     "a shard above, later": (_index('{"weight_map": {"w": "a/../../x.safetensors"}}'), OUTSIDE),
     "a shard elsewhere": (_index('{"weight_map": {"w": "/etc/passwd"}}'), OUTSIDE),
@@ -163,9 +149,20 @@ HOSTILE = {
     "other weights by config": (_config(transformers_weights="b.safetensors"), "load 'b.safetensors', not 'model.safe"),
     "a folder as shard": (_shard_is(Path.mkdir), "which does not exist"),
     "a link to itself": (_shard_is(lambda path: path.symlink_to(path)), "does not exist|cannot be read"),
-    "a link out of the folder": (_linked_away("model.safetensors"), "outside of the folder and of the Hub's cache"),
-    "a config out of the folder": (_linked_away("config.json"), "outside of the folder and of the Hub's cache"),
     "a link to a secret": (_linked_secret, "is not valid JSON"),
+}
+
+
+HOSTILE_CONFIGS = {
+    "a billion layers": (_config(num_hidden_layers=10**9), NOT_THESE),
+    "minus a billion layers": (_config(num_hidden_layers=-(10**9)), NOT_THESE),
+    "layers of 400 digits": (_config(num_hidden_layers=10**400), NOT_THESE),
+    "infinitely many layers": (_config(num_hidden_layers=float("inf")), NOT_THESE),
+    "four thousand layers": (_config(num_hidden_layers=4000), NOT_THESE),
+    "a billion experts": (_config(model_type="mixtral", num_local_experts=10**9), NOT_THESE),
+    "a wide model": (_config(hidden_size=10**9), NOT_THESE),
+    "another model": (_config(hidden_size=128), "config.json does not belong to these weights"),
+    "a list of a billion points": (_config(model_type="d_fine", decoder_n_points=10**9), NOT_THESE),
 }
 
 
@@ -177,19 +174,41 @@ def _is_one_line(code, out, err):
     assert "SECRET" not in err
 
 
+@contextmanager
+def _within_bounds():
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    yield
+    assert time.monotonic() - start < 30
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 400_000_000
+
+
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_checkpoints(tmp_path, run, case):
-    """Each ends in one line, within seconds, without much memory, and leaves nothing behind."""
+def test_hostile_checkpoints(tmp_path, case):
+    """Each is one short line, within seconds, without much memory."""
     make, message = HOSTILE[case]
     folder = tmp_path / "m"
     folder.mkdir()
     make(folder)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    code, out, err = run("scan", "--model", folder, "--embeddings", "freeze")
+    with _within_bounds(), pytest.raises(CheckpointError) as raised:
+        open_checkpoint(folder)
+    text = str(raised.value).replace(str(tmp_path), "")
+    assert any(part in text for part in message.split("|")), text
+    assert len(text) < 400
+    assert text.isprintable()
+    assert "SECRET" not in text
+
+
+@pytest.mark.parametrize("case", HOSTILE_CONFIGS)
+def test_hostile_configs(tmp_path, run, case):
+    """Each ends the command in one line, within seconds, without much memory, and leaves nothing behind."""
+    make, message = HOSTILE_CONFIGS[case]
+    folder = tmp_path / "m"
+    folder.mkdir()
+    make(folder)
+    with _within_bounds():
+        code, out, err = run("scan", "--model", folder, "--embeddings", "freeze")
     _is_one_line(code, out, err)
-    assert any(part in err for part in message.split("|")), err
-    assert time.monotonic() - start < 30
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 400_000_000
+    assert message in err, err
     assert not list(Path().glob("snr_results/*"))
 
 
@@ -331,9 +350,40 @@ def test_names_that_mean_something_to_yaml_or_re(tmp_path, run, name):
         assert len(listed) == 2
 
 
+@pytest.mark.parametrize("odd", ["pipe", "device", "folder", "socket", "large", "UTF-16", "absent"])
+def test_text_is_read_from_regular_files_alone(tmp_path, odd):
+    """Nothing is waited for, whatever a path leads to; the reason is a sentence."""
+    path, reason = tmp_path / "x", "It is not a regular file"
+    if odd == "pipe":
+        os.mkfifo(path)
+    elif odd == "device":
+        path.symlink_to("/dev/zero")
+    elif odd == "folder":
+        path.mkdir()
+        reason = "Is a directory"
+    elif odd == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+        reason = "No such device or address"
+    elif odd == "large":
+        _sparse(path, TERABYTE, b"a: 1")
+        reason = f"It has {TERABYTE} bytes, more than the 1000 expected"
+    elif odd == "UTF-16":
+        path.write_bytes("a: 1".encode("utf-16"))
+        reason = "It is not text in UTF-8"
+    else:
+        reason = "No such file or directory"
+    with pytest.raises(OSError, match=reason) as raised:
+        read_text(path, most=1000)
+    assert raised.value.strerror == reason
+    path.with_name("sound").write_text("a: é", encoding="utf-8")
+    assert read_text(path.with_name("sound"), most=1000) == "a: é"
+
+
 def test_values_in_errors_are_short():
     """Text is cut, and what has no end is counted."""
-    assert shown("a" * 500) == "'" + "a" * 120 + "...'"
+    assert shown("a" * 500) == "'" + "a" * 100 + "...'"
+    assert cut("a\n" + "b" * 500) == "a " + "b" * 98 + "..."
     assert shown(10**5000) == "a number of many digits"
     assert (shown([1] * 9), shown({"a": 1}), shown(["x", 1])) == ("a list of 9", "an object of 1", "['x', 1]")
 

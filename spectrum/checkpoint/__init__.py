@@ -1,9 +1,8 @@
 """Which files, and what their headers say. Knows nothing of models or of singular values."""
 
+from spectrum.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from spectrum.checkpoint.fingerprint import Fingerprint, fingerprint, written_since
 from spectrum.checkpoint.hub import Fetch, open_model
-from spectrum.checkpoint.local import Checkpoint
-from spectrum.checkpoint.opening import open_checkpoint
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the answers of a Hub mean: come back later, or never."""
+"""Which answers of a Hub are worth another try, and the error for those that are not."""
 
 import re
 from collections.abc import Mapping
@@ -7,8 +7,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from spectrum.errors import CheckpointError
+from spectrum.untrusted import cut
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_HOPELESS = ("TooManyRedirects", "UnsupportedProtocol", "InvalidURL")  # errors of httpx, by name
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -21,7 +23,7 @@ class Failed(Exception):  # noqa: N818  a message between functions of this pack
 
 
 def busy(response: Any) -> Failed | None:
-    """The failure of an answer that may be another one later; None where it will not."""
+    """The failure of an answer that may be different later; None if it will stay the same."""
     if response.status_code not in _BUSY:
         return None
     return Failed(f"{host(response)} answered {response.status_code}", wait=_retry_after(response.headers))
@@ -35,9 +37,9 @@ def refused(response: Any, place: str) -> CheckpointError:
         place: what was asked for.
     """
     status, code = response.status_code, response.headers.get("X-Error-Code")
-    # No token is sent to where the Hub redirects, so none is at fault there.
+    # No token is sent along a redirect, so the token is not at fault there.
     by_status = _REDIRECTED if response.history else _REASONS.get(status)
-    reason = _REASONS.get(code) or by_status or "Check the name, and HF_ENDPOINT where it is set."
+    reason = _REASONS.get(code) or by_status or "Check the name, and HF_ENDPOINT if it is set."
     return CheckpointError(f"'{place}' cannot be had: {host(response)} answered {status}. {reason}")
 
 
@@ -53,13 +55,24 @@ _REASONS: dict[str | int | None, str] = {
 }
 
 
+def broken(error: Exception, place: str) -> Exception:
+    """What an error of the HTTP client amounts to: `Failed` if another try may succeed, else a CheckpointError."""
+    reason = cut(str(error)) or type(error).__name__
+    if type(error).__name__ not in _HOPELESS:
+        return Failed(f"the connection broke off ({reason})")
+    return CheckpointError(
+        f"'{place}' cannot be read: it redirects in a loop or to an address that is not of the web ({reason}). "
+        "Look for a proxy or firewall between, or try again later."
+    )
+
+
 def host(response: Any) -> str:
-    """Who answered, quoted."""
+    """The server that answered, quoted."""
     return f"'{response.url.host}'"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, as a number or until a date (RFC 9110, section 10.2.3); None where nothing sensible is said.
+    """Seconds to wait, as a number or until a date (RFC 9110, section 10.2.3); None if it is missing or senseless.
 
     No time at all, or a date that has passed (on a clock that is fast), would spend all tries in a moment.
     """
@@ -75,14 +88,14 @@ def _until(date: str) -> float:
     """Seconds until a date of HTTP, always in GMT.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: it is not a date.
     """
     moment = parsedate_to_datetime(date)
     return (moment.replace(tzinfo=moment.tzinfo or timezone.utc) - datetime.now(timezone.utc)).total_seconds()
 
 
 def http_error() -> type[Exception]:
-    """Base of what the session raises; httpx's under huggingface_hub 1, httpx2's under 2."""
+    """Base of the session's errors: httpx's with huggingface_hub 1, httpx2's with 2."""
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     return next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")

@@ -10,20 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spectrum.checkpoint.local import Checkpoint
-from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
-from spectrum.errors import CheckpointError
+from spectrum.checkpoint.tensors import FLOAT_SIZES, TORCH_NAMES, Source, Tensor
 
 if TYPE_CHECKING:
     import torch
 
-# safetensors' spelling -> torch's. F8_E8M0 is no weight but a scale.
-FP8_DTYPES = {
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-}
+# 8-bit floats that weights are stored in. F8_E8M0 is only used for scales.
+FP8_DTYPES = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 
 # Scales that are a power of two, stored as its exponent plus 127, E8M0 of the OCP Microscaling Formats v1.0.
 POWER_DTYPES = ("U8", "F8_E8M0")
@@ -68,7 +61,7 @@ def scale_grid(shape: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, ...
     return tuple(math.ceil(size / width) for size, width in zip(shape, block, strict=True))
 
 
-def dequantize_rows(checkpoint: Checkpoint, weight: Quantized, start: int, stop: int) -> "torch.Tensor":
+def dequantize_rows(source: Source, weight: Quantized, start: int, stop: int) -> "torch.Tensor":
     """Entries `start` to `stop` along the first dimension of a weight, in float32.
 
     Only their codes and the scales that cover them are read. The product of a code and a scale rounds once, to within
@@ -76,7 +69,7 @@ def dequantize_rows(checkpoint: Checkpoint, weight: Quantized, start: int, stop:
     makes NaN.
 
     Args:
-        checkpoint: with the tensors as the headers have them.
+        source: of the bytes.
         weight: which.
         start: first row (or expert, along a stacked weight).
         stop: row after the last.
@@ -87,8 +80,8 @@ def dequantize_rows(checkpoint: Checkpoint, weight: Quantized, start: int, stop:
     Raises:
         CheckpointError: a file that became shorter since it was opened.
     """
-    values = _read_codes(checkpoint, weight.codes, start, stop).reshape(stop - start, *weight.shape[1:])
-    scales = _read_scales(checkpoint, weight, start, stop)
+    values = _read_codes(source, weight.codes, start, stop).reshape(stop - start, *weight.shape[1:])
+    scales = _read_scales(source, weight, start, stop)
     for dimension, width in enumerate(weight.block[:-1]):
         skipped = start % width if dimension == 0 else 0
         scales = scales.repeat_interleave(width, dimension).narrow(dimension, skipped, values.shape[dimension])
@@ -107,43 +100,44 @@ def _multiply_columns(values: "torch.Tensor", scales: "torch.Tensor", width: int
     values[..., whole * width :].mul_(scales[..., whole:])  # the block that the edge cuts off, or nothing
 
 
-def _read_codes(checkpoint: Checkpoint, codes: Tensor, start: int, stop: int) -> "torch.Tensor":
+def _read_codes(source: Source, codes: Tensor, start: int, stop: int) -> "torch.Tensor":
     """Values of the codes in float32, without their scales."""
     import torch  # noqa: PLC0415
 
-    raw = _read_raw(checkpoint, codes, start, stop)
+    raw = _read_raw(source, codes, start, stop)
     if codes.dtype in FP8_DTYPES:
-        dtype: torch.dtype = getattr(torch, FP8_DTYPES[codes.dtype])
-        return raw.view(dtype).to(torch.float32)
+        return raw.view(_torch_dtype(codes)).to(torch.float32)
     values = (*_FP4_VALUES, *(-value for value in _FP4_VALUES))
     pairs = torch.tensor([(values[byte & 15], values[byte >> 4]) for byte in range(256)])  # the low half comes first
     return pairs.index_select(0, raw.flatten().to(torch.int32))
 
 
-def _read_scales(checkpoint: Checkpoint, weight: Quantized, start: int, stop: int) -> "torch.Tensor":
+def _read_scales(source: Source, weight: Quantized, start: int, stop: int) -> "torch.Tensor":
     """The scales that cover rows `start` to `stop`: float32, (rows of scales, *scale_grid[1:])."""
     import torch  # noqa: PLC0415
 
     first, last = start // weight.block[0], math.ceil(stop / weight.block[0])
     grid = scale_grid(weight.shape, weight.block)
     if weight.scales.dtype in FLOAT_SIZES:
-        scales = checkpoint.read(weight.scales.name, first, last).to(torch.float32)
+        scales = _read_raw(source, weight.scales, first, last).view(_torch_dtype(weight.scales)).to(torch.float32)
     else:
         powers = torch.tensor([2.0 ** (code - 127) for code in range(255)] + [math.nan])
-        scales = powers[_read_raw(checkpoint, weight.scales, first, last).to(torch.int32)]
+        scales = powers[_read_raw(source, weight.scales, first, last).to(torch.int32)]
     return scales.reshape(last - first, *grid[1:])
 
 
-def _read_raw(checkpoint: Checkpoint, tensor: Tensor, start: int, stop: int) -> "torch.Tensor":
-    """Rows of a tensor of one byte an element, as uint8."""
+def _read_raw(source: Source, tensor: Tensor, start: int, stop: int) -> "torch.Tensor":
+    """The bytes of rows of a tensor."""
     import torch  # noqa: PLC0415
 
-    if tensor.strides is not None:
-        raise CheckpointError(
-            f"Tensor {tensor.name!r} in '{checkpoint.id}' is quantised and stored transposed or in parts, which is not "
-            "read. Save its contiguous(), better as safetensors."
-        )
-    row_bytes = math.prod(tensor.shape[1:])
+    row_bytes = tensor.size_bytes // tensor.shape[0] if tensor.shape and tensor.shape[0] else tensor.size_bytes
     raw = torch.empty(((stop - start) * row_bytes,), dtype=torch.uint8)
-    checkpoint.read_bytes(tensor.shard, tensor.start + start * row_bytes, raw.numpy().data)
+    source.read(tensor.shard, tensor.start + start * row_bytes, raw.numpy().data)
     return raw
+
+
+def _torch_dtype(tensor: Tensor) -> "torch.dtype":
+    import torch  # noqa: PLC0415
+
+    dtype: torch.dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
+    return dtype

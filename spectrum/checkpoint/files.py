@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from spectrum.checkpoint.headers import PREFIX_BYTES, refuse_placeholder
 from spectrum.errors import CheckpointError, one_line
 from spectrum.untrusted import MAX_CONFIG_BYTES, TwiceError, parse_json, read_file, shown
 
@@ -21,6 +22,7 @@ PREFERENCE = ((SINGLE, INDEX), (PICKLED_SINGLE, PICKLED_INDEX))  # in the order 
 INDEXES = (INDEX, PICKLED_INDEX)
 PICKLED = (".bin", ".pt", ".pth")  # endings of what torch.save wrote
 MAX_INDEX_BYTES = 256 * 2**20  # DeepSeek-V3's, of 46,183 tensors, has 9 MB
+_PART = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -31,10 +33,10 @@ class CheckpointFiles:
     Attributes:
         id: 'owner/name' for a snapshot of the Hub cache, else the name of the folder or file.
         revision: commit hash for a snapshot of the Hub cache, else None.
-        folder: where the shards stand.
+        folder: of the shards.
         shards: their file names, in order of name.
         weight_map: tensor name -> shard, as the index states it; None without an index.
-        config: the parsed config.json; None where there is none.
+        config: the parsed config.json; None if there is none.
     """
 
     id: str
@@ -58,8 +60,8 @@ def find_files(path: Path) -> CheckpointFiles:
             return _single_file(path)
         if not path.is_dir():
             raise CheckpointError(
-                f"'{path}' does not exist. Give a folder with a checkpoint, one .safetensors or .bin file, or "
-                "'owner/name' of a model on the Hub."
+                f"There is no folder '{path}', nor a file of that name. Give a folder with a checkpoint, one "
+                ".safetensors or .bin file, or 'owner/name' of a model on the Hub."
             )
         return _folder(path)
     except OSError as error:
@@ -72,19 +74,17 @@ def _folder(path: Path) -> CheckpointFiles:
     for single, index in PREFERENCE:
         if (path / single).is_file():
             check_named(config, single, path)
-            _check_links(path, (single, "config.json"))
             return CheckpointFiles(identity, revision, path, (single,), None, config)
         if (path / index).is_file():
             check_named(config, index, path)
             weight_map = _read_index(path / index)
             shards = tuple(sorted(set(weight_map.values())))
-            _check_links(path, (index, "config.json", *shards))
             return CheckpointFiles(identity, revision, path, shards, weight_map, config)
     raise CheckpointError(why_nothing(path, [entry.name for entry in path.iterdir()]))
 
 
 def check_named(config: Mapping[str, Any] | None, chosen: str, folder: Path) -> None:
-    """Raise CheckpointError where `transformers_weights` of config.json names another file (transformers 5)."""
+    """Raise CheckpointError if `transformers_weights` of config.json names another file (transformers 5)."""
     named = (config or {}).get("transformers_weights")
     if isinstance(named, str) and named != chosen:
         raise CheckpointError(
@@ -93,27 +93,10 @@ def check_named(config: Mapping[str, Any] | None, chosen: str, folder: Path) -> 
         )
 
 
-def _check_links(folder: Path, names: Sequence[str]) -> None:
-    """Refuse files that lead out of the folder, but for those of a snapshot, which lead into the Hub's cache.
-
-    A folder that was fetched from somewhere could else have any file of this machine read as its own.
-    """
-    home = folder.resolve()
-    cached = home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--")
-    allowed = home.parents[2] if cached else home
-    for name in names:
-        target = (folder / name).resolve()
-        if not target.is_relative_to(allowed):
-            raise CheckpointError(
-                f"'{folder / name}' is a link to '{target}', which is outside of the folder and of the Hub's cache. "
-                "Put the file itself there, or give the folder that holds it."
-            )
-
-
 def _single_file(path: Path) -> CheckpointFiles:
     if not path.name.endswith((".safetensors", *PICKLED)):
         raise CheckpointError(
-            f"'{path}' is not a .safetensors file, nor a .bin. Give a folder with a checkpoint, or one such file."
+            f"'{path}' is neither a .safetensors nor a .bin file. Give a folder with a checkpoint, or one such file."
         )
     config = path.parent / "config.json"
     identity, revision = _identity(path.parent)
@@ -138,12 +121,12 @@ def _identity(folder: Path) -> tuple[str, str | None]:
 
 
 def _text(name: str) -> str:
-    """A file name as text to show and store: what is no UTF-8 or moves the cursor becomes a question mark."""
+    """A file name as text to show and store: bytes that are not UTF-8 and control characters become question marks."""
     return one_line(name.encode(errors="replace").decode())
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    # A pipe or a device would be waited for, or read for ever: files only.
+    # Only regular files: a pipe or a device would block or never end.
     return read_weight_map(
         _read_json_object(path, MAX_INDEX_BYTES), path, exists=lambda shard: (path.parent / shard).is_file()
     )
@@ -174,7 +157,7 @@ def _check_shard_name(path: Path, name: str, shard: Any) -> None:
     inside = isinstance(shard, str) and shard and "\\" not in shard and shard.isprintable()
     if not inside or PurePosixPath(shard).is_absolute() or ".." in PurePosixPath(shard).parts:
         raise CheckpointError(
-            f"'{path}' names {shown(shard)} as the shard of {shown(name)}, which is no file inside the folder. "
+            f"'{path}' names {shown(shard)} as the shard of {shown(name)}, which is not a file inside the folder. "
             "Download the checkpoint again from a source you trust."
         )
 
@@ -193,6 +176,7 @@ def parse_json_object(content: bytes, path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: anything else.
     """
+    refuse_placeholder(content[:PREFIX_BYTES], str(path))
     try:
         value = parse_json(content)
     except TwiceError as error:
@@ -205,13 +189,20 @@ def parse_json_object(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def why_nothing(folder: Path, names: Sequence[str]) -> str:
-    """What stands in the folder in place of a safetensors checkpoint, and what to do about it."""
+    """What the folder holds instead of a checkpoint, and what to do about it."""
     if not names:
         return f"'{folder}' is empty. Download the checkpoint into it."
     if any(name.endswith(".gguf") for name in names):
         return (
             f"'{folder}' holds only GGUF weights, which are quantised for inference and cannot be trained. "
             "Scan the original safetensors checkpoint instead."
+        )
+    parts = sorted(name for name in names if _PART.fullmatch(name))
+    if parts:
+        index = INDEX if parts[0].endswith(".safetensors") else PICKLED_INDEX
+        return (
+            f"'{folder}' holds shards ({shown(parts[0])}) without '{index}', which says which tensors they hold. "
+            "Download the index into the same folder."
         )
     if "adapter_config.json" in names or "adapter_model.safetensors" in names:
         return f"'{folder}' holds an adapter, not a model. Scan its base model, or merge the adapter first."

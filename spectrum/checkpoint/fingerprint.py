@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from spectrum.checkpoint.local import Checkpoint
+from spectrum.checkpoint.checkpoint import Checkpoint
 from spectrum.checkpoint.tensors import Tensor
 
 # A tensor up to this size is hashed whole; of a larger one, SAMPLES blocks spread evenly over it. Of an 8B model that

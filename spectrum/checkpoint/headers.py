@@ -6,6 +6,7 @@ The header is parsed here rather than by the safetensors package because a scan 
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
@@ -13,11 +14,14 @@ from spectrum.errors import CheckpointError
 from spectrum.untrusted import LONGEST_NAME, TwiceError, is_name, parse_json, shown
 
 LENGTH_BYTES = 8
+PREFIX_BYTES = 64  # enough to recognise a placeholder
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
-MAX_DIMENSIONS = 64  # as NumPy; a product of millions of large numbers would take for ever
+# Kimi-K2, the largest seen, has 138,000 tensors with their scales; a million of empty ones took 38 s and 1.8 GB.
+MAX_TENSORS = 400_000
+MAX_DIMENSIONS = 64  # as NumPy; the product of millions of large numbers would take hours
 MAX_SIDE = 2**63 - 1  # as torch
 
-# Bits per element of the dtypes that are no plain float: safetensors 0.8, its Rust source `Dtype::bitsize`.
+# Bits per element of the dtypes that are not plain floats: safetensors 0.8, its Rust source `Dtype::bitsize`.
 _OTHER_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64, "C64": 64,
     "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
@@ -25,28 +29,65 @@ _OTHER_BITS = {
 _BITS = {name: 8 * size for name, size in FLOAT_SIZES.items()} | _OTHER_BITS
 
 
-def header_length(prefix: bytes, *, file_size: int, path: str) -> int:
-    """Length in bytes of the JSON header, from the first 8 bytes of the file.
+def read_header(
+    read: Callable[[str, int, memoryview], None], shard: str, *, file_size: int, path: str
+) -> dict[str, Tensor]:
+    """Read and parse the header of a shard.
+
+    Args:
+        read: fills a buffer from a shard, from an offset.
+        shard: file name to record in each tensor.
+        file_size: in bytes, of the whole file.
+        path: how errors name the file.
 
     Raises:
-        CheckpointError: the file is shorter than its header says, or the length is beyond reason.
+        CheckpointError: the file is not a sound safetensors file.
     """
+    prefix = bytearray(min(file_size, PREFIX_BYTES))
+    read(shard, 0, memoryview(prefix))
+    header = bytearray(header_length(bytes(prefix), file_size=file_size, path=path))
+    read(shard, LENGTH_BYTES, memoryview(header))
+    return parse_header(bytes(header), file_size=file_size, shard=shard, path=path)
+
+
+def header_length(prefix: bytes, *, file_size: int, path: str) -> int:
+    """Length in bytes of the JSON header, from the first bytes of the file.
+
+    Raises:
+        CheckpointError: the file is shorter than its header says, the length is beyond reason, or the file is a
+            placeholder for another one.
+    """
+    refuse_placeholder(prefix, path)
     if len(prefix) < LENGTH_BYTES:
         raise CheckpointError(
             f"'{path}' has only {file_size} bytes, too few for a safetensors file. Download the file again."
         )
-    length = int.from_bytes(prefix, "little")
+    length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
     if length > file_size - LENGTH_BYTES:
         raise CheckpointError(
             f"'{path}' announces a header of {length} bytes but has only {file_size} bytes in all. "
-            "It is truncated or no safetensors file; download it again."
+            "It is truncated or not a safetensors file; download it again."
         )
     if length > MAX_HEADER_BYTES:
         raise CheckpointError(
             f"'{path}' announces a header of {length} bytes; no more than {MAX_HEADER_BYTES} are allowed. "
-            "It is no safetensors file; download it again."
+            "It is not a safetensors file; download it again."
         )
     return length
+
+
+def refuse_placeholder(head: bytes, path: str) -> None:
+    """Raise CheckpointError if a file is a Git LFS pointer or a web page, as a failed download leaves it."""
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"'{path}' is a Git LFS pointer, not the weights. Run 'git lfs pull' in its folder, or download the model "
+            "with 'hf download'."
+        )
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:9].lower().startswith((b"<!doctype", b"<html", b"<head")):
+        raise CheckpointError(
+            f"'{path}' is an HTML page, not the weights: a website was saved in their place. Download the model with "
+            "'hf download'."
+        )
 
 
 def parse_header(header: bytes, *, file_size: int, shard: str, path: str) -> dict[str, Tensor]:
@@ -56,13 +97,22 @@ def parse_header(header: bytes, *, file_size: int, shard: str, path: str) -> dic
         header: the JSON, without the 8 bytes of its length.
         file_size: in bytes, of the whole file.
         shard: file name to record in each tensor.
-        path: what errors call the file.
+        path: how errors name the file.
 
     Raises:
         CheckpointError: malformed JSON, unknown dtype, or byte ranges that do not cover the data exactly once.
     """
+    if header.count(b'"data_offsets"') > MAX_TENSORS:  # before the cost of parsing them
+        raise CheckpointError(f"'{path}' describes more than {MAX_TENSORS} tensors, which no model has.")
     entries = _load_json(header, path)
-    entries.pop("__metadata__", None)
+    metadata = entries.pop("__metadata__", None)
+    if metadata is not None and not (
+        isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    ):
+        raise CheckpointError(
+            f"The header of '{path}' has a __metadata__ that does not map text to text, which safetensors refuses. "
+            "The file is damaged; download it again."
+        )
     data_start = LENGTH_BYTES + len(header)
     tensors = {name: _tensor(name, entry, data_start, shard, path) for name, entry in entries.items()}
     _check_ranges(tensors, data_start, file_size, path)
@@ -71,7 +121,7 @@ def parse_header(header: bytes, *, file_size: int, shard: str, path: str) -> dic
 
 def _load_json(header: bytes, path: str) -> dict[str, Any]:
     try:
-        entries = parse_json(header)
+        entries = parse_json(header, parse_int=_whole_number, parse_constant=_no_constant)
     except TwiceError as error:
         raise CheckpointError(
             f"The header of '{path}' lists {shown(str(error))} twice. The file is damaged; download it again."
@@ -83,6 +133,15 @@ def _load_json(header: bytes, path: str) -> dict[str, Any]:
     if not isinstance(entries, dict):
         raise CheckpointError(f"The header of '{path}' is not a JSON object. The file is damaged; download it again.")
     return entries
+
+
+def _whole_number(digits: str) -> int:
+    """A number of JSON; '-0', which Rust takes for a float and Python for 0, becomes one that no field accepts."""
+    return -1 if digits == "-0" else int(digits)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _tensor(name: str, entry: Any, data_start: int, shard: str, path: str) -> Tensor:
@@ -101,18 +160,18 @@ def _tensor(name: str, entry: Any, data_start: int, shard: str, path: str) -> Te
         )
     if not is_name(name):
         raise CheckpointError(
-            f"The header of '{path}' has a tensor called {shown(name)}: a name with control characters, or of more "
-            f"than {LONGEST_NAME}, is no parameter's. Download the file again from a source you trust."
+            f"The header of '{path}' has a tensor called {shown(name)}: a name must be printable text of at most "
+            f"{LONGEST_NAME} characters. Download the file again from a source you trust."
         )
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise CheckpointError(
-            f"Tensor {shown(name)} in '{path}' has the unknown dtype {shown(dtype)}; known are "
-            f"{', '.join(sorted(_BITS))}. If the file is newer than this program, update spectrum-snr."
+            f"Tensor {shown(name)} in '{path}' has the unknown dtype {shown(dtype)}. "
+            "If the file is newer than this program, update spectrum-snr."
         )
     expected = (math.prod(shape) * _BITS[dtype] + 7) // 8
     if stop - start != expected:
         raise CheckpointError(
-            f"Tensor {shown(name)} in '{path}' needs {expected} bytes for shape {list(shape)} in {dtype}, "
+            f"Tensor {shown(name)} in '{path}' needs {expected} bytes for shape {shown(list(shape))} in {dtype}, "
             f"but its data_offsets hold {stop - start}. The file is damaged; download it again."
         )
     return Tensor(name, dtype, tuple(shape), shard, data_start + start, data_start + stop)

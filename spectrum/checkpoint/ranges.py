@@ -1,19 +1,21 @@
-"""Byte ranges of files on the Hub, straight into memory: exactly the bytes asked for, or an error.
+"""Byte ranges of files on the Hub, straight into memory: exactly the bytes requested, or an error.
 
-The client is huggingface_hub's own session (its proxies, certificates and limits hold here too); of its interface only
-what versions 1 and 2 share is used. Its `http_stream_backoff` is not: it retries until the headers are there, while
-here a connection may be reset after gigabytes, and what has arrived is kept.
+The client is huggingface_hub's own session, with its proxies and certificates. Its `http_stream_backoff` is not used:
+it retries only until the headers arrive, while here a connection may be reset after gigabytes, and the bytes received
+so far are kept.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
+from threading import Event, Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from spectrum.checkpoint.answers import Failed, busy, host, http_error, refused
+from spectrum.checkpoint.answers import Failed, broken, busy, host, http_error, refused
 from spectrum.checkpoint.workers import Workers
-from spectrum.errors import CheckpointError, one_line
+from spectrum.errors import CheckpointError
+from spectrum.untrusted import cut
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -22,9 +24,11 @@ PART_BYTES = 8 * 2**20  # of one request: long beside its latency, short beside 
 CONNECTIONS = 8  # at a time, as `snapshot_download` has them
 
 TIMEOUT = 30.0  # seconds without a byte
-FAILURES = 8  # in a row, before a read is given up: with the waits below, after four minutes without progress
+SLOWEST = 1024  # bytes a second of one connection; slower ones are closed after SLOW_SECONDS
+SLOW_SECONDS = 30.0
+FAILURES = 8  # in a row, before giving up: with the waits below, after four minutes without progress
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds; doubled each time
-LONGEST_RETRY_AFTER = 900.0  # seconds; a server that asks for more is not waited for
+LONGEST_RETRY_AFTER = 900.0  # seconds; if a server asks for more, give up
 PROGRESS_BYTES = 2**20  # a try that brought as much does not count as a failure
 
 _STALE = (401, 403, 404, 410)  # what a signed address answers when its time is over
@@ -51,8 +55,8 @@ class Patience:
     Args:
         place: what is being read, for messages.
         failures: in a row, at which it is given up.
-        notify: told in a sentence of every wait.
-        closed: set when nobody wants the result any more.
+        notify: called with a sentence before every wait.
+        closed: set when the result is no longer wanted.
     """
 
     def __init__(
@@ -87,13 +91,35 @@ class Patience:
         return CheckpointError(f"'{self._place}' was closed while it was read.")
 
 
+class Pace:
+    """Notices a server that sends so slowly that waiting for it makes no sense."""
+
+    def __init__(self) -> None:
+        """The clock starts."""
+        self._since, self._bytes = monotonic(), 0
+
+    def count(self, size: int, response: Any) -> None:
+        """Count bytes that arrived.
+
+        Raises:
+            Failed: fewer than SLOWEST bytes a second over the last SLOW_SECONDS.
+        """
+        self._bytes += size
+        seconds = monotonic() - self._since
+        if seconds < SLOW_SECONDS:
+            return
+        if self._bytes < SLOWEST * seconds:
+            raise Failed(f"{host(response)} sends only {self._bytes / seconds:.0f} bytes a second")
+        self._since, self._bytes = monotonic(), 0
+
+
 class Ranges:
     """Reads byte ranges of remote files over a bounded number of connections. Close it.
 
     Args:
         files: name -> file.
         headers: sent to the Hub, authorization among them; never sent to where it redirects to.
-        notify: told in a sentence of every wait.
+        notify: called with a sentence before every wait, by one thread at a time.
     """
 
     def __init__(
@@ -106,7 +132,7 @@ class Ranges:
         """Nothing is asked for yet."""
         self.files = dict(files)
         self._headers = dict(headers)
-        self._notify = notify
+        self._notify, self._notifying = notify, Lock()
         self._closed = Event()
         self._locations: dict[str, str] = {}  # where the Hub last redirected to: half as many requests to it
         self._workers = Workers(CONNECTIONS, "spectrum-fetch")
@@ -145,13 +171,17 @@ class Ranges:
         return bytes(content)
 
     def close(self) -> None:
-        """End what is under way, at once for who waits for it; waits between tries are cut short."""
+        """Abort transfers; waiting callers fail at once."""
         self._closed.set()
         self._workers.close()
 
+    def _tell(self, text: str) -> None:
+        with self._notifying:
+            self._notify(text)
+
     def _part(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a part; a try that breaks off is taken up where it ended."""
-        patience = Patience(self.files[name].url, notify=self._notify, closed=self._closed)
+        patience = Patience(self.files[name].url, notify=self._tell, closed=self._closed)
         done = 0
         while done < len(buffer):
             before = done
@@ -168,7 +198,7 @@ class Ranges:
         Raises:
             Failed: it broke off, or the answer is not the range asked for.
         """
-        left = stop - start
+        left, pace = stop - start, Pace()
         location = self._locations.get(name)
         try:
             with self._request(location, name, start, stop) as response:
@@ -178,13 +208,14 @@ class Ranges:
                 self._check(response, name, start, stop)
                 for chunk in response.iter_raw():
                     left -= len(chunk)
+                    pace.count(len(chunk), response)
                     if left < 0:
                         raise Failed(f"{host(response)} sent more bytes than were asked for")
                     if self._closed.is_set():
                         raise CheckpointError(f"'{self.files[name].url}' was closed while it was read.")
                     yield chunk
         except http_error() as error:
-            raise Failed(f"the connection broke off ({one_line(str(error)) or type(error).__name__})") from error
+            raise broken(error, self.files[name].url) from error
         if left:
             raise Failed(f"an answer was {left} bytes short")
 
@@ -205,13 +236,18 @@ class Ranges:
             raise failure
         if status >= 400:
             raise refused(response, self.files[name].url)
-        expected = f"bytes {start}-{stop - 1}/{size}"
-        stated = response.headers.get("Content-Range")
-        length = response.headers.get("Content-Length", str(stop - start))
         encoding = response.headers.get("Content-Encoding", "identity")
-        if (status, stated, length, encoding) != (206, expected, str(stop - start), "identity"):
-            raise Failed(
-                f"{host(response)} answered {status} with {length} bytes, '{stated}', where '{expected}' was asked for"
+        if status != 206 or encoding != "identity":
+            what = "the whole file" if status == 200 else "no part of the file"
+            what = what if encoding == "identity" else f"an answer in the encoding '{cut(encoding)}'"
+            raise CheckpointError(
+                f"'{self.files[name].url}' cannot be read by byte range: {host(response)} answered {status} with "
+                f"{what}. Look for a proxy between, or download the model first."
             )
+        expected = f"bytes {start}-{stop - 1}/{size}"
+        stated = response.headers.get("Content-Range", "no Content-Range")
+        length = response.headers.get("Content-Length", str(stop - start))
+        if (stated, length) != (expected, str(stop - start)):
+            raise Failed(f"{host(response)} answered with {cut(length)} bytes, '{cut(stated)}' instead of '{expected}'")
         if response.history:
             self._locations[name] = str(response.url)

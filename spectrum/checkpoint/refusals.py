@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spectrum.checkpoint.local import Checkpoint
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.errors import CheckpointError
 
@@ -48,19 +47,20 @@ def quantization_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return next((value for value in found if isinstance(value, dict)), {})
 
 
-def refuse_quantized(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> None:
+def refuse_quantized(identity: str, config: Mapping[str, Any] | None, tensors: Sequence[Tensor]) -> None:
     """Refuse a checkpoint if one of these tensors is a quantised weight.
 
     A config that speaks of quantisation does not matter where all weights are plain floats: it was left behind.
 
     Args:
-        checkpoint: whose they are.
+        identity: of the checkpoint, for errors.
+        config: the parsed config.json.
         tensors: that are not read as weights or scales of FP8 or MXFP4.
 
     Raises:
         CheckpointError: names the format and what to scan instead.
     """
-    method = _method(checkpoint.config)
+    method = _method(config)
     suspects = [tensor for tensor in tensors if _is_quantized(tensor, method)]
     if not suspects:
         return
@@ -70,14 +70,14 @@ def refuse_quantized(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> None:
     first = suspects[0]
     if not known and (first.dtype.startswith("F8") or first.name.endswith("_blocks")):
         raise CheckpointError(
-            f"Tensor '{first.name}' of '{checkpoint.id}' is {first.dtype} without a scale beside it, so its values are "
+            f"Tensor '{first.name}' of '{identity}' is {first.dtype} without a scale beside it, so its values are "
             "not known. Download the checkpoint again, or scan the unquantised base model instead."
         )
     evidence = ", ".join(signature[1]) if signature else f"'{first.name}' is {first.dtype}"
     floats = known == "NVFP4" or first.dtype.startswith("F")
     why = "this format is not read" if floats else "quantised integers have no spectrum to scan"
     raise CheckpointError(
-        f"'{checkpoint.id}' holds {known or method or first.dtype} weights ({evidence}): {why}. "
+        f"'{identity}' holds {known or method or first.dtype} weights ({evidence}): {why}. "
         "Scan the unquantised base model instead."
     )
 

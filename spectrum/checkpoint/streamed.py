@@ -1,6 +1,6 @@
-"""A checkpoint on the Hub, read by byte range into memory: nothing is written to disk."""
+"""Safetensors files on the Hub, read by byte range into memory: nothing is written to disk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,42 +14,44 @@ from spectrum.checkpoint.files import (
     read_weight_map,
     why_nothing,
 )
-from spectrum.checkpoint.local import Checkpoint
+from spectrum.checkpoint.headers import read_header
 from spectrum.checkpoint.ranges import CONNECTIONS, Ranges
+from spectrum.checkpoint.tensors import Tensor
 from spectrum.errors import CheckpointError
 from spectrum.untrusted import MAX_CONFIG_BYTES
 
-# Read of every shard at once, before anything is known of it: 97 of 100 headers on the Hub are shorter, says the
-# documentation of huggingface_hub's get_safetensors_metadata, which reads as much.
+# Of every shard at once, before its header's length is known. 97 of 100 headers on the Hub are shorter, according to
+# the documentation of huggingface_hub's get_safetensors_metadata, which reads as much.
 HEAD_BYTES = 100_000
 
 
-class StreamedCheckpoint(Checkpoint):
-    """An open checkpoint of the Hub at one commit; see `Checkpoint`."""
+class StreamedSource:
+    """Safetensors files of the Hub at one commit; see `Source`."""
 
     remote = True
     concurrent_reads = CONNECTIONS
-    largest_ahead = None
+    largest_ahead: int | None = None
 
-    def __init__(self, files: CheckpointFiles, ranges: Ranges) -> None:
-        """Read the headers of all shards."""
-        self._ranges = ranges
+    def __init__(self, folder: Path, shards: Sequence[str], ranges: Ranges) -> None:
+        """Fetch the beginning of every shard; `ranges` is closed with the source."""
+        self._folder, self._shards, self._ranges = folder, shards, ranges
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            heads = pool.map(self._head, files.shards)
+            heads = pool.map(self._head, shards)
             try:
-                self._heads = dict(zip(files.shards, heads, strict=True))
+                self._heads = dict(zip(shards, heads, strict=True))
             except BaseException:
-                ranges.close()  # or the pool's threads, which are waited for, would wait for a server that hangs
+                ranges.close()  # or leaving the pool would wait for a server that hangs
                 raise
-        super().__init__(files)
-        self._heads = {}
 
-    def read_bytes(self, shard: str, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer from a shard; may be called from several threads.
+    def tensors(self, shard: str) -> dict[str, Tensor]:
+        """Parse the header of a shard."""
+        size = self._ranges.files[shard].size
+        described = read_header(self.read, shard, file_size=size, path=str(self._folder / shard))
+        self._heads.pop(shard)
+        return described
 
-        Raises:
-            CheckpointError: the Hub cannot be reached, or sends something else than these bytes.
-        """
+    def read(self, shard: str, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer from a shard; may be called from several threads."""
         head = self._heads.get(shard, b"")
         if offset + len(buffer) <= len(head):
             buffer[:] = head[offset : offset + len(buffer)]
@@ -58,19 +60,16 @@ class StreamedCheckpoint(Checkpoint):
 
     def states(self) -> list[tuple[str, int, int]]:
         """(shard, size in bytes, 0): a commit does not change."""
-        return [(shard, self._ranges.files[shard].size, 0) for shard in self.shards]
+        return [(shard, self._ranges.files[shard].size, 0) for shard in self._shards]
 
     def blobs(self) -> list[str] | None:
         """Hash of each shard, as the Hub states it."""
-        blobs = [self._ranges.files[shard].blob for shard in self.shards]
+        blobs = [self._ranges.files[shard].blob for shard in self._shards]
         return [blob for blob in blobs if blob] if all(blobs) else None
 
     def close(self) -> None:
-        """End what is being fetched."""
+        """Abort transfers."""
         self._ranges.close()
-
-    def _open(self, shard: str) -> int:
-        return self._ranges.files[shard].size
 
     def _head(self, shard: str) -> bytes:
         head = bytearray(min(HEAD_BYTES, self._ranges.files[shard].size))
@@ -82,7 +81,7 @@ def find_remote_files(identity: str, revision: str, ranges: Ranges) -> Checkpoin
     """Files of the checkpoint among those of a repository.
 
     Raises:
-        CheckpointError: none, or an index that contradicts the list of files.
+        CheckpointError: there is none, or the index contradicts the list of files.
     """
     folder, names = Path(identity), ranges.files
     config = _json(ranges, folder, "config.json", MAX_CONFIG_BYTES) if "config.json" in names else None

@@ -1,4 +1,4 @@
-"""Threads that fetch: neither who waits for them nor the end of the process is held up by a server that hangs."""
+"""Threads that fetch. A server that hangs holds up neither waiting callers nor the end of the process."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -27,10 +27,10 @@ class Workers:
         self._closed = False
 
     def submit(self, call: Callable[[], None]) -> "Future[None]":
-        """Have a call made.
+        """Queue a call.
 
         Raises:
-            CheckpointError: closed meanwhile.
+            CheckpointError: already closed.
         """
         future = Future[None]()
         with self._lock:
@@ -45,7 +45,7 @@ class Workers:
         return future
 
     def close(self) -> None:
-        """Let all that is not done fail now, whoever waits for it; the threads end with the call they are in."""
+        """Fail all unfinished calls now; each thread ends after its current call."""
         with self._lock:
             self._closed = True
             left = list(self._open)
@@ -66,7 +66,7 @@ class Workers:
                 continue
             try:
                 call()
-            except BaseException as error:  # noqa: BLE001  it is raised where the result is waited for
+            except BaseException as error:  # noqa: BLE001  it is raised by result()
                 with suppress(InvalidStateError):
                     future.set_exception(error)
             else:

@@ -20,8 +20,7 @@ from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
 from safetensors.torch import save_file
 
 import spectrum
-from spectrum.checkpoint import Checkpoint, fingerprint, open_checkpoint, open_model
-from spectrum.checkpoint.files import find_files
+from spectrum.checkpoint import fingerprint, open_checkpoint, open_model
 from spectrum.errors import CheckpointError
 
 ZIP_AND_LEGACY = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -55,8 +54,8 @@ def _every_kind():
         "attributed": attributed,
         "positions": torch.arange(4),
         "mask": torch.ones(2, 2, dtype=torch.bool),
-        "fp8": torch.ones(4, 4).to(torch.float8_e5m2),
         "complex": torch.ones(2, dtype=torch.complex128),
+        "negated": torch._neg_view(gaussian(6, 5, seed=5)),
     }
 
 
@@ -64,11 +63,9 @@ def _every_kind():
 def test_reads_what_torch_loads(tmp_path, zipped):
     """Names, shapes and, bit for bit, the numbers, whole and by rows; entries that are no tensors are left out."""
     saved = _every_kind() | {"epoch": 3, "args": {"lr": 0.1}}
-    if not zipped:
-        del saved["fp8"]  # torch writes it so and cannot load it
     path = _save(saved, tmp_path / "every.bin", zipped=zipped)
     expected = {k: v for k, v in torch.load(path, weights_only=True).items() if isinstance(v, torch.Tensor)}
-    with Checkpoint(find_files(path)) as checkpoint:
+    with open_checkpoint(path) as checkpoint:
         assert {name: tensor.shape for name, tensor in checkpoint.tensors.items()} == {
             name: tuple(tensor.shape) for name, tensor in expected.items()
         }
@@ -78,10 +75,7 @@ def test_reads_what_torch_loads(tmp_path, zipped):
             assert torch.equal(checkpoint.read(name), expected[name]), name
             if expected[name].ndim and len(expected[name]) > 2:
                 assert torch.equal(checkpoint.read(name, 1, 3), expected[name][1:3]), name
-        assert {name for name, tensor in checkpoint.tensors.items() if tensor.strides} == {
-            "transposed", "part", "every third", "large part", "stack"
-        }  # fmt: skip
-        spelled = {"positions": "I64", "mask": "BOOL", "fp8": "F8_E5M2", "complex": "C128"}
+        spelled = {"positions": "I64", "mask": "BOOL", "complex": "C128"}
         assert all(checkpoint.tensors[name].dtype == dtype for name, dtype in spelled.items() if name in expected)
 
 
@@ -157,26 +151,27 @@ def test_safetensors_come_first(tmp_path):
     assert found == ["c", "c", "a", "b"]
 
 
-@ZIP_AND_LEGACY
-def test_streamed_from_the_hub(tmp_path, hub, zipped):
-    """By byte range, like safetensors; downloaded it is the same."""
-    tensors = tiny_llama(layers=1)
-    hub.push("acme/bin", _sharded(tmp_path / "m", tensors, zipped=zipped))
-    for fetch in ("stream", "download"):
-        with open_model("acme/bin", fetch=fetch) as checkpoint:
-            assert set(checkpoint.tensors) == set(tensors)
-            assert all(torch.equal(checkpoint.read(name), tensor) for name, tensor in tensors.items())
+def test_from_the_hub(tmp_path, hub):
+    """A model that has only .bin files is downloaded, with a note; streaming it is refused."""
+    tensors, notes = tiny_llama(layers=1), []
+    hub.push("acme/bin", _sharded(tmp_path / "m", tensors))
+    with pytest.raises(CheckpointError, match=r"in \.bin files, which cannot be streamed\. Give --fetch"):
+        open_model("acme/bin", fetch="stream")
+    with open_model("acme/bin", notify=notes.append) as checkpoint:
+        assert checkpoint.tensors.keys() == tensors.keys()
+        assert all(torch.equal(checkpoint.read(name), tensor) for name, tensor in tensors.items())
+    assert notes == ["'acme/bin' has its weights in .bin files, which are not streamed; downloading them."]
 
 
 def test_fp8_beside_its_scale(tmp_path):
-    """Quantised releases are dequantised from .bin too; a transposed one is refused."""
+    """Quantised releases are dequantised from .bin too, also if the codes are stored transposed."""
     codes, scale = (gaussian(48, 64, seed=1)).to(torch.float8_e4m3fn), torch.tensor(0.5)
-    path = _save({"m.weight": codes, "m.weight_scale": scale}, tmp_path / "fp8.bin")
+    path = _save(
+        {"m.weight": codes, "m.weight_scale": scale, "t.weight": codes.T, "t.scale": scale}, tmp_path / "x.bin"
+    )
     with open_checkpoint(path) as checkpoint:
         assert torch.equal(checkpoint.read("m.weight", 3, 9), codes[3:9].float() * 0.5)
-    path = _save({"m.weight": codes.T, "m.weight_scale": scale}, tmp_path / "fp8.bin")
-    with open_checkpoint(path) as checkpoint, pytest.raises(CheckpointError, match="stored transposed or in parts"):
-        checkpoint.read("m.weight")
+        assert torch.equal(checkpoint.read("t.weight", 3, 9), codes.T[3:9].float() * 0.5)
 
 
 def test_retrained_in_place(tmp_path):
@@ -192,7 +187,7 @@ def test_retrained_in_place(tmp_path):
 
 @ZIP_AND_LEGACY
 def test_a_file_that_shrinks_while_open(tmp_path, zipped):
-    """Said in a line; a memory map would end the process."""
+    """An error in one line; touching a page of the map that is gone would end the process."""
     path = _save({"w": gaussian(64, 64, seed=1)}, tmp_path / "m.bin", zipped=zipped)
     with open_checkpoint(path) as checkpoint:
         os.truncate(path, 9_000)
@@ -201,23 +196,22 @@ def test_a_file_that_shrinks_while_open(tmp_path, zipped):
 
 
 def test_memory(tmp_path):
-    """Of 2 x 100 MB, plain and transposed, a few rows: neither a file nor a tensor enters memory whole."""
-    saved = {"plain": torch.zeros(25_000, 512), "transposed": torch.zeros(512, 25_000).T}
-    paths = [str(_save(saved, tmp_path / f"{zipped}.bin", zipped=zipped)) for zipped in (True, False)]
+    """Of 100 MB, plain and transposed, a few rows: neither the file nor a tensor enters memory whole."""
+    path = str(_save({"plain": torch.zeros(25_000, 512), "transposed": torch.zeros(512, 25_000).T}, tmp_path / "m.bin"))
+    small = str(_save({"w": torch.zeros(2)}, tmp_path / "small.bin"))
     code = (
         "import resource, sys, torch\n"
         "from spectrum.checkpoint import open_checkpoint\n"
-        "torch.ones(8) + 1\n"
+        "torch.load(sys.argv[2], weights_only=True)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "for path in sys.argv[1:]:\n"
-        "    with open_checkpoint(path) as checkpoint:\n"
-        "        for name in ('plain', 'transposed'):\n"
-        "            assert checkpoint.read(name, 7, 2007).shape == (2000, 512)\n"
+        "with open_checkpoint(sys.argv[1]) as checkpoint:\n"
+        "    for name in ('plain', 'transposed'):\n"
+        "        assert checkpoint.read(name, 7, 2007).shape == (2000, 512)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(spectrum.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-c", code, path, small], capture_output=True, text=True, check=True, env=environment
     )
     assert int(done.stdout) * 1024 < 30_000_000
 
@@ -243,18 +237,18 @@ def _replace_pickle(source, target, content):
 
 BOMBS = {
     "os.system": ("posix.system", lambda marker: _Bomb(os.system, f"touch {marker}")),
-    "eval": ("__builtin__.eval", lambda marker: _Bomb(eval, f"open({str(marker)!r}, 'w')")),
-    "exec": ("__builtin__.exec", lambda marker: _Bomb(exec, f"open({str(marker)!r}, 'w')")),
+    "eval": ("eval", lambda marker: _Bomb(eval, f"open({str(marker)!r}, 'w')")),
+    "exec": ("exec", lambda marker: _Bomb(exec, f"open({str(marker)!r}, 'w')")),
     "open": ("io.open", lambda marker: _Bomb(open, str(marker), "w")),
     "subprocess": ("commands.Popen", lambda marker: _Bomb(subprocess.Popen, ["touch", str(marker)])),
-    "getattr": ("__builtin__.getattr", lambda marker: _Bomb(getattr, "os", "system")),
+    "getattr": ("getattr", lambda marker: _Bomb(getattr, "os", "system")),
     "module state": ("torch.serialization.load", lambda marker: _Bomb(torch.load, str(marker))),
 }
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 @pytest.mark.parametrize("place", ["zip", "legacy", "plain pickle", "inside"])
-def test_nothing_is_executed(tmp_path, run, bomb, place):
+def test_nothing_is_executed(tmp_path, bomb, place):
     """Real pickles that call something: refused in one line by name, and the marker file never appears."""
     name, make = BOMBS[bomb]
     marker, path = tmp_path / "marker", tmp_path / "m" / "pytorch_model.bin"
@@ -265,17 +259,22 @@ def test_nothing_is_executed(tmp_path, run, bomb, place):
     else:
         saved = OrderedDict(w=gaussian(48, 64, seed=1), x=fallen) if place == "inside" else fallen
         torch.save(saved, path, _use_new_zipfile_serialization=place != "legacy")
-    code, out, err = run("scan", "--model", path.parent)
-    refusal = (
-        "which no weights need and which was not run. Scan the model's safetensors release, or save the state_dict() "
-        "of one that you trust.\n"
-    )
-    assert (code, out, err) == (
-        1,
-        "",
-        f"spectrum: '{path}' asks for '{name}' when it is loaded, {refusal}",
+    with pytest.raises(CheckpointError) as raised:
+        open_checkpoint(path.parent)
+    assert str(raised.value) == (
+        f"'{path}' asks for '{name}' when it is loaded, which weights do not need; it was not executed. Scan the "
+        "model's safetensors release, or save the state_dict() of one that you trust."
     )
     assert not marker.exists()
+
+
+def test_a_bomb_ends_the_command_in_one_line(tmp_path, run):
+    """The same through the command line."""
+    path = _save(BOMBS["os.system"][1](tmp_path / "marker"), tmp_path / "m" / "pytorch_model.bin")
+    code, out, err = run("scan", "--model", path.parent)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"spectrum: '{path}' asks for 'posix.system' when it is loaded")
+    assert not (tmp_path / "marker").exists()
     assert not Path("snr_results").exists()
 
 
@@ -311,13 +310,6 @@ def _saved(value, *, zipped=True):
     return lambda path: _save(value, path, zipped=zipped)
 
 
-def _big_endian(path):
-    _save({"w": torch.zeros(2)}, path.with_suffix(".tmp"))
-    with zipfile.ZipFile(path.with_suffix(".tmp")) as old, zipfile.ZipFile(path, "w") as new:
-        for info in old.infolist():
-            new.writestr(info.filename, b"big" if info.filename.endswith("byteorder") else old.read(info))
-
-
 def _compressed(path):
     _save({"w": torch.zeros(2000)}, path.with_suffix(".tmp"))
     with zipfile.ZipFile(path.with_suffix(".tmp")) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
@@ -341,12 +333,6 @@ def _altered(old, new, *, zipped=True):
         assert old in content
 
     return make
-
-
-def _flipped(path):
-    """A bit of a tensor's name."""
-    content = _save({"weight": gaussian(6, 4, seed=1)}, path).read_bytes()
-    path.write_bytes(content.replace(b"weight", b"wdight"))
 
 
 def _of_pickle(content):
@@ -383,50 +369,39 @@ def _directory_of_a_terabyte(path):
         file.write(record + locator + last)
 
 
+DAMAGED = r"is damaged or not a file of torch\.save: torch\.load\(weights_only=True\) refuses it"
+ODD = "holds 'w' as a tensor that is quantised, sparse, nested or without data, which is not read"
 REFUSED = {
-    "tar": (_tar, "is in the tar format of torch before 0.1.10"),
-    "TorchScript": (_script, "is a TorchScript archive, a program with its weights"),
-    "quantised": (_quantized, "holds 'w' as a tensor that is quantised, sparse, nested or on no device"),
-    "sparse": (_saved({"w": torch.eye(3).to_sparse()}), r"on no device \(_rebuild_sparse_tensor\), which is not read"),
-    "meta": (_saved({"w": torch.ones(3, device="meta")}), r"on no device \(_rebuild_meta_tensor_no_storage\)"),
+    "tar": (_tar, DAMAGED),
+    "TorchScript": (_script, DAMAGED),
+    "quantised": (_quantized, ODD),
+    "sparse": (_saved({"w": torch.eye(3).to_sparse()}), ODD),
+    "meta": (_saved({"w": torch.ones(3, device="meta")}), ODD),
     "nested": (_saved({"state_dict": {"w": torch.ones(2)}}), "holds its tensors under the entry 'state_dict', where"),
-    "one tensor": (_saved(torch.ones(2)), "holds no state dict"),
-    "a list": (_saved([torch.ones(2)], zipped=False), "holds no state dict"),
+    "one tensor": (_saved(torch.ones(2)), "does not hold a state dict"),
+    "a list": (_saved([torch.ones(2)], zipped=False), "does not hold a state dict"),
     "no tensors": (_saved({"epoch": 3}), "holds no tensors"),
-    "numbered": (_saved({0: torch.ones(2)}), "has a tensor called 0: a number"),
-    "two lines": (_saved({"a\nb": torch.ones(2)}), r"has a tensor called 'a\\nb': a number, or a name with control"),
+    "numbered": (_saved({0: torch.ones(2)}), "has a tensor called 0: a name must be printable"),
+    "two lines": (_saved({"a\nb": torch.ones(2)}), r"has a tensor called 'a\\nb': a name must be printable"),
     "expanded": (_saved({"w": torch.ones(1).expand(10**9)}), "holds 'w' with several entries in one place"),
-    "negated": (_saved({"w": torch._neg_view(torch.ones(2))}), "holds 'w' negated or conjugated by a flag"),
-    "big-endian": (_big_endian, "was saved on a big-endian machine"),
-    "compressed": (_compressed, "has the record '.*' compressed, encrypted or outside of the file"),
-    "two records": (_two_records, "with two records of one name"),
-    "zip cut": (_cut(zipped=True), "is a zip archive that is cut off or damaged"),
-    "legacy cut": (_cut(zipped=False), "has 9000 bytes, which do not hold the 1 storages that its pickle tells of"),
-    "empty": (lambda path: path.write_bytes(b""), "is not read: it is cut off or damaged"),
-    "a directory of a terabyte": (_directory_of_a_terabyte, "is a zip archive that is cut off or damaged"),
-    "a name with a flipped bit": (_flipped, "has a pickle that does not fit its checksum: it was altered"),
-    "more rows than stored": (_altered(b"K\x06K\x04\x86", b"K\x07K\x04\x86"), r"of shape \[7, 4\] in F32 in a storage"),
-    "larger strides": (_altered(b"K\x04K\x01\x86", b"K\x05K\x01\x86"), "in a storage of 96 bytes, which is too small"),
-    "overlapping rows": (_altered(b"K\x04K\x01\x86", b"K\x03K\x01\x86"), "with several entries in one place"),
-    "another size": (_altered(b"cpuq\x06K\x18", b"cpuq\x06K\x17"), "should hold 92 bytes of storage '0' and holds 96"),
-    "another size, legacy": (
-        _altered(b"cpuq\x06K\x18", b"cpuq\x06K\x17", zipped=False),
-        "which do not hold the 1 storages",
-    ),
-    "another count, legacy": (
-        _altered(struct.pack("<Q", 24), struct.pack("<Q", 25), zipped=False),
-        "do not hold the 1",
-    ),
-    "another dtype": (_altered(b"FloatStorage", b"HalfStorage\n"), "is not read: it is cut off or damaged"),
-    "deep nesting": (_of_pickle(b"\x80\x02)" + b"\x85" * 500_000 + b"."), "holds no state dict"),
-    "deep key": (_of_pickle(b"\x80\x02})" + b"\x85" * 500_000 + b"Ns."), "is cut off or damaged"),
-    "endless dicts": (_of_pickle(b"\x80\x02" + b"}" * 4_000_002 + b"."), "has more than 4000000 operations"),
-    "long text": (_of_pickle(b"\x80\x02X\xff\xff\xff\xff" + b"a" * 99 + b"."), "has more than 67108864 bytes beside"),
+    "compressed": (_compressed, DAMAGED),
+    "two records": (_two_records, DAMAGED),
+    "zip cut": (_cut(zipped=True), DAMAGED),
+    "legacy cut": (_cut(zipped=False), DAMAGED),
+    "empty": (lambda path: path.write_bytes(b""), DAMAGED),
+    "a Git LFS pointer": (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
+    "a directory of a terabyte": (_directory_of_a_terabyte, DAMAGED),
+    "more rows than stored": (_altered(b"K\x06K\x04\x86", b"K\x07K\x04\x86"), DAMAGED),
+    "larger strides": (_altered(b"K\x04K\x01\x86", b"K\x05K\x01\x86"), DAMAGED),
+    "another size": (_altered(b"cpuq\x06K\x18", b"cpuq\x06K\x17"), DAMAGED),
+    "another count, legacy": (_altered(struct.pack("<Q", 24), struct.pack("<Q", 25), zipped=False), DAMAGED),
+    "another dtype": (_altered(b"FloatStorage", b"HalfStorage\n"), DAMAGED),
+    "long text": (_of_pickle(b"\x80\x02X\xff\xff\xff\xff" + b"a" * 99 + b"."), DAMAGED),
     "far memo": (_of_pickle(b"\x80\x02}r\xff\xff\xff\xff."), "holds no tensors"),
-    "unknown operation": (_of_pickle(b"\x80\x04}\x94."), "has the operation MEMOIZE, which torch.save does not write"),
-    "no end": (_of_pickle(b"\x80\x02}"), "is cut off or damaged"),
-    "call of data": (_of_pickle(b"\x80\x02})R."), "is cut off or damaged"),
-    "storage of nothing": (_of_pickle(b"\x80\x02)Q."), "identifies a storage in a way that torch.save does not"),
+    "unknown operation": (_of_pickle(b"\x80\x04}\x94."), DAMAGED),
+    "no end": (_of_pickle(b"\x80\x02}"), DAMAGED),
+    "call of data": (_of_pickle(b"\x80\x02})R."), DAMAGED),
+    "storage of nothing": (_of_pickle(b"\x80\x02)Q."), DAMAGED),
 }
 
 
@@ -441,5 +416,5 @@ def test_refused(tmp_path, case):
     with pytest.raises(CheckpointError, match=message) as raised:
         open_checkpoint(path.parent)
     assert "\n" not in str(raised.value)
-    assert len(str(raised.value)) < 600
+    assert len(str(raised.value)) < 400 + len(str(path))
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 500_000_000

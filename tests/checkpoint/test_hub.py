@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import closing
 from email.utils import formatdate
 
 import huggingface_hub
@@ -11,6 +12,7 @@ from conftest import llama_config, tiny_llama, write_checkpoint
 from safetensors.torch import load_file
 
 from spectrum.checkpoint import fingerprint, open_checkpoint, open_model, ranges
+from spectrum.checkpoint import hub as hub_module
 from spectrum.errors import CheckpointError
 
 REPO = "acme/tiny"
@@ -131,7 +133,7 @@ def test_a_folder_comes_before_the_hub_and_the_cache_before_a_request(hub, commi
 def test_offline_uses_the_cache_or_says_so(hub, commit, model, monkeypatch):
     """HF_HUB_OFFLINE: a complete snapshot is read; without one, one line and no request."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=r"no complete snapshot of it, and HF_HUB_OFFLINE is set\."):
+    with pytest.raises(CheckpointError, match=r"a model of that name, and HF_HUB_OFFLINE is set\."):
         open_model(REPO)
     assert hub.requests == []
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -148,7 +150,6 @@ FAULTS = [
     ({"status": 503, "times": 1}, [1.0]),
     ({"reset_after": 700, "times": 1}, [1.0]),
     ({"truncate": 700, "times": 1}, [1.0]),
-    ({"ignore_range": True, "times": 1}, [1.0]),
     ({"shift": 8, "times": 1}, [1.0]),
     ({"shorten": 8, "times": 1}, [1.0]),
     ({"lengthen": 8, "times": 1}, [1.0]),
@@ -179,6 +180,32 @@ def test_what_fails_for_good_is_an_error_and_never_data(hub, commit, waits, faul
         with pytest.raises(CheckpointError, match=r"a\.safetensors' cannot be read: .* carries on where it stopped"):
             checkpoint.read(name)
     assert len(waits) == ranges.FAILURES - 1
+
+
+HOPELESS = [
+    ({"ignore_range": True}, "answered 200 with the whole file"),
+    ({"headers": (("Content-Encoding", "gzip"),)}, "answered 206 with an answer in the encoding 'gzip'"),
+    ({"headers": (("Content-Encoding", "zip" * 2000),)}, "in the encoding 'zip.*\\.\\.\\.'"),
+    ({"status": 302, "headers": (("Location", "file:///etc/passwd"),)}, "an address that is not of the web"),
+    ({"status": 302, "headers": (("Location", ""),)}, "answered 302"),
+    ({"status": 302, "headers": (("Location", "LOOP"),)}, "it redirects in a loop"),
+]
+
+
+@pytest.mark.parametrize("fault, message", HOPELESS, ids=[message[:20] for _, message in HOPELESS])
+def test_a_hopeless_answer_is_an_error_at_once(hub, commit, waits, fault, message):
+    """Asking again would bring the same: nothing is waited for, and little is quoted."""
+    with open_model(REPO) as checkpoint:
+        name = next(tensor.name for tensor in checkpoint.tensors.values() if tensor.shard == "a.safetensors")
+        path = f"/{REPO}/resolve/{commit}/a.safetensors"
+        loop = tuple((key, path if value == "LOOP" else value) for key, value in fault.get("headers", ()))
+        if "status" in fault:
+            hub.expire_links(requests=0)
+        hub.fault("*a.safetensors", server="hub" if "status" in fault else "cdn", **fault | {"headers": loop})
+        with pytest.raises(CheckpointError, match=message) as raised:
+            checkpoint.read(name)
+    assert waits in ([], [0.0])  # an address that expired is asked for anew at once
+    assert len(str(raised.value)) < 400
 
 
 def test_a_date_to_come_back_at_is_honoured(hub, commit, waits):
@@ -225,10 +252,11 @@ def test_a_try_that_made_progress_is_no_failure(hub, model, monkeypatch, waits, 
 def test_the_limit_of_a_small_file_is_its_largest_size(hub, commit, model):
     """As many bytes as are allowed are read; one more is an error."""
     size = (model / "config.json").stat().st_size
-    with open_model(REPO) as checkpoint:
-        assert checkpoint._ranges.read_small("config.json", most=size) == (model / "config.json").read_bytes()
+    file = ranges.RemoteFile(f"{hub.endpoint}/{REPO}/resolve/{commit}/config.json", size, None)
+    with closing(ranges.Ranges({"config.json": file}, {})) as remote:
+        assert remote.read_small("config.json", most=size) == (model / "config.json").read_bytes()
         with pytest.raises(CheckpointError, match=f"has {size} bytes; no more than {size - 1} are expected"):
-            checkpoint._ranges.read_small("config.json", most=size - 1)
+            remote.read_small("config.json", most=size - 1)
 
 
 def test_a_break_is_taken_up_where_it_was(hub, monkeypatch, waits):
@@ -290,16 +318,100 @@ def test_a_silent_server_is_given_up(hub, commit, monkeypatch, waits):
             checkpoint.read("model.layers.0.mlp.up_proj.weight")
 
 
+def test_a_server_that_drips_is_given_up(hub, commit, waits, monkeypatch):
+    """80 bytes a second never reach the timeout between two bytes: the pace has a lower limit."""
+    monkeypatch.setattr(ranges, "SLOW_SECONDS", 0.2)
+    with open_model(REPO) as checkpoint:
+        hub.fault("*safetensors", server="cdn", bytes_per_second=80)
+        with pytest.raises(CheckpointError, match=r"cannot be read: '127.0.0.1' sends only \d+ bytes a second\. Run"):
+            checkpoint.read("model.layers.0.mlp.up_proj.weight")
+    assert len(waits) == ranges.FAILURES - 1
+
+
+def test_an_api_that_drips_is_given_up(hub, commit, monkeypatch):
+    """The same before the first file: the whole answer has a limit."""
+    monkeypatch.setattr(hub_module, "LONGEST_CONTACT", 0.5)
+    hub.fault("/api/*", bytes_per_second=80)
+    with pytest.raises(CheckpointError, match=r"did not finish its answer about 'acme/tiny' within 0 seconds"):
+        open_model(REPO)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 200_000, b"<html>", b"[]", b"7", b""], ids=["deep", "page", "list", "7", "none"]
+)
+def test_an_api_that_is_not_the_hub(hub, commit, monkeypatch, body):
+    """Whatever comes instead of the Hub's JSON is one error."""
+    hub.fault("/api/*", body=body)
+    with pytest.raises(CheckpointError, match="does not answer as the Hub does when asked for 'acme/tiny'"):
+        open_model(REPO)
+
+
+def test_connections_report_one_at_a_time(hub, commit, waits, monkeypatch):
+    """Eight connections that fail at once do not call `notify` at once, or their sentences would run together."""
+    monkeypatch.setattr(ranges, "PART_BYTES", 500)
+    inside, met = [], []
+
+    def _notify(_text):
+        inside.append(1)
+        time.sleep(0.01)
+        met.append(len(inside))
+        inside.pop()
+
+    with open_model(REPO, notify=_notify) as checkpoint:
+        hub.fault("*safetensors", server="cdn", times=30, status=503)
+        checkpoint.read("model.layers.0.mlp.up_proj.weight")
+    assert len(met) == 30
+    assert set(met) == {1}
+
+
+@pytest.mark.parametrize("model", ["./x", "x/y/z", "~/x", "/x", "../x/y", "./owner/name", "~nobody/x"])
+def test_a_folder_that_is_mistyped(hub, model):
+    """What cannot be a name on the Hub is a folder that is not there, and the Hub is not asked."""
+    with pytest.raises(CheckpointError) as raised:
+        open_model(model)
+    assert str(raised.value).startswith(f"There is no folder '{model}', nor a file of that name. Give a folder")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["", "/", "/tree/main", "/tree/{commit}", "/blob/main/config.json", "/resolve/main/a.safetensors", "?x=1", "#top"],
+)
+@pytest.mark.parametrize("host", ["https://huggingface.co", "http://huggingface.co", "https://hf.co", "endpoint"])
+def test_the_address_of_a_page(hub, commit, page, host):
+    """As it is copied from the browser."""
+    place = hub.endpoint if host == "endpoint" else host
+    with open_model(f"{place}/{REPO}{page.format(commit=commit)}") as checkpoint:
+        assert (checkpoint.id, checkpoint.revision) == (REPO, commit)
+
+
+def test_the_address_of_another_site(hub, commit):
+    """It is not looked up on the Hub."""
+    with pytest.raises(CheckpointError, match="There is no folder 'https://example.org/acme/tiny'"):
+        open_model("https://example.org/acme/tiny")
+    assert hub.requests == []
+
+
+def test_home(model, monkeypatch):
+    """'~' is the home folder, where the shell left it as it is: --model=~/tiny."""
+    monkeypatch.setenv("HOME", str(model.parent))
+    with open_model("~/tiny") as checkpoint:
+        assert checkpoint.id == "tiny"
+
+
 def test_refusals_say_what_to_do(hub, commit, model):
     """Gated, private, misspelt, no such revision, no such file."""
     hub.gate(REPO, READER)
     with pytest.raises(CheckpointError, match="answered 401. Its owner wants conditions accepted: do so on"):
         open_model(REPO)
-    with pytest.raises(CheckpointError, match="'acme/none' cannot be had: .* There is no such model, or it is private"):
+    with pytest.raises(
+        CheckpointError,
+        match="^There is no folder 'acme/none', and on the Hub .* There is no such model, or it is",
+    ):
         open_model("acme/none")
     with pytest.raises(CheckpointError, match="'acme/tiny@v9' cannot be had: .* The model has no such revision"):
         open_model(REPO, revision="v9")
-    with pytest.raises(CheckpointError, match="'a--b/c' is no folder here, and no name of a model"):
+    with pytest.raises(CheckpointError, match="There is no folder 'a--b/c', and it is not a model's name on the Hub"):
         open_model("a--b/c")
     hub.push("acme/pickled", {"pytorch_model.gguf": b"x"})
     with pytest.raises(CheckpointError, match="'acme/pickled' holds only GGUF weights"):
@@ -318,7 +430,7 @@ def test_files_of_the_hub_are_checked_like_those_on_disk(hub, model):
     """An index that leads out of the repository, a config beyond reason, a file that is truncated."""
     files = {path.name: path.read_bytes() for path in model.iterdir()}
     hub.push("acme/away", files | {"model.safetensors.index.json": b'{"weight_map": {"x": "../../etc/x.safetensors"}}'})
-    with pytest.raises(CheckpointError, match="which is no file inside the folder"):
+    with pytest.raises(CheckpointError, match="which is not a file inside the folder"):
         open_model("acme/away")
     hub.push("acme/long", files | {"config.json": b" " * (16 * 2**20 + 1)})
     with pytest.raises(CheckpointError, match=r"has 16777217 bytes; no more than 16777216 are expected of it\."):

@@ -4,14 +4,17 @@ import json
 import os
 import struct
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import gaussian, llama_config, tiny_llama, write_checkpoint
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from spectrum.checkpoint import Checkpoint, open_checkpoint
-from spectrum.checkpoint.files import find_files
+from spectrum.checkpoint import open_checkpoint
+from spectrum.checkpoint.headers import parse_header
 from spectrum.errors import CheckpointError
 
 
@@ -121,11 +124,16 @@ def test_hub_cache_snapshot(hub_snapshot):
 
 def test_dtypes_of_less_than_a_byte(tmp_path):
     """Three numbers of four bits fill two bytes."""
-    path = _raw(tmp_path / "model.safetensors", {"w": _entry("F4", (3,), (0, 2))}, b"ab")
-    with Checkpoint(find_files(path)) as checkpoint:
-        assert checkpoint.tensors["w"].size_bytes == 2
-        with pytest.raises(CheckpointError, match="has dtype F4, which is not scored"):
-            checkpoint.read("w")
+    header = json.dumps({"w": _entry("F4", (3,), (0, 2))}).encode()
+    tensors = parse_header(header, file_size=8 + len(header) + 2, shard="s", path="s")
+    assert tensors["w"].size_bytes == 2
+
+
+def test_integers_are_not_read(tmp_path):
+    """They are listed; reading them as weights is an error."""
+    folder = write_checkpoint(tmp_path / "m", {"_": {"p": torch.arange(4)}})
+    with open_checkpoint(folder) as checkpoint, pytest.raises(CheckpointError, match="dtype I64, which is not scored"):
+        checkpoint.read("p")
 
 
 def test_a_file_that_shrinks_while_open(tmp_path):
@@ -136,6 +144,28 @@ def test_a_file_that_shrinks_while_open(tmp_path):
             file.truncate(9_000)
         with pytest.raises(CheckpointError, match="altered since it was opened"):
             checkpoint.read("w")
+
+
+@pytest.mark.parametrize("linked", ["shards", "everything", "the folder", "a chain"])
+def test_links_are_followed(tmp_path, linked):
+    """Shards on another disk, or in the Hub's cache: the links of a folder are its owner's business."""
+    away = write_checkpoint(tmp_path / "away", {"_": {"w": gaussian(4, 4, seed=1)}}, config={"model_type": "x"})
+    folder = tmp_path / "m"
+    if linked == "the folder":
+        folder.symlink_to(away)
+    else:
+        folder.mkdir()
+        (folder / "model.safetensors").symlink_to(Path("..", "away", "model.safetensors"))
+    if linked == "everything":
+        (folder / "config.json").symlink_to(away / "config.json")
+    if linked == "a chain":
+        (folder / "model.safetensors").rename(tmp_path / "between")
+        (folder / "model.safetensors").symlink_to(tmp_path / "between")
+        (tmp_path / "between").unlink()
+        (tmp_path / "between").symlink_to(away / "model.safetensors")
+    with open_checkpoint(folder) as checkpoint:
+        assert torch.equal(checkpoint.read("w"), gaussian(4, 4, seed=1))
+        assert (checkpoint.revision, checkpoint.config is None) == (None, linked in ("shards", "a chain"))
 
 
 def _missing_shard(folder):
@@ -189,20 +219,42 @@ def _header(header, data=b"\0" * 8):
     return lambda folder: _raw(folder / "model.safetensors", header, data)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+PAGE = b"\n  <!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
+
+
+def _content(name, content):
+    def make(folder):
+        write_checkpoint(folder, {"a.safetensors": {"w": torch.zeros(2)}, "b.safetensors": {"v": torch.zeros(2)}})
+        (folder / name).write_bytes(content)
+
+    return make
+
+
+def _shards_without_index(ending):
+    return lambda folder: (folder / f"model-00001-of-00002.{ending}").write_bytes(b"")
+
+
 _FAULTS = {
+    "pointer as shard": (_content("b.safetensors", POINTER), "b.safetensors' is a Git LFS pointer, not the weights"),
+    "pointer as index": (_content("model.safetensors.index.json", POINTER), "index.json' is a Git LFS pointer"),
+    "page as shard": (_content("b.safetensors", PAGE), "b.safetensors' is an HTML page, not the weights"),
+    "page as config": (_content("config.json", PAGE), "config.json' is an HTML page"),
+    "no index": (_shards_without_index("safetensors"), r"holds shards \('model-00001-of-00002.safetensors'\) without"),
+    "no index of bin": (_shards_without_index("bin"), "without 'pytorch_model.bin.index.json', which says which"),
     "empty folder": (lambda folder: None, "is empty. Download the checkpoint into it."),
     "only gguf": (_only("model-q4.gguf"), "holds only GGUF weights, which are quantised for inference"),
-    "bin of no pickle": (_only("pytorch_model.bin"), "The pickle in .* is not read: it is cut off or damaged"),
+    "bin of no pickle": (_only("pytorch_model.bin"), "is damaged or not a file of torch.save"),
     "bin of another name": (_only("consolidated.00.pth"), "holds pickled weights .* under other names than"),
     "adapter": (_only("adapter_model.safetensors"), "holds an adapter, not a model"),
     "something else": (_only("README.md"), "has neither 'model.safetensors.index.json' nor 'model.safetensors'"),
     "shard absent": (_missing_shard, "lists shard 'b.safetensors', which does not exist"),
     "tensor not in its shard": (_tensor_not_in_its_shard, "says that tensor 'v' is in 'b.safetensors', but it is not"),
-    "tensor in two shards": (_tensor_twice, "Tensor 'w' stands in two shards"),
+    "tensor in two shards": (_tensor_twice, "Tensor 'w' is in two shards"),
     "truncated": (_truncated, "has 9000 bytes, but its header describes"),
     "index without map": (_index_without_map, "has no 'weight_map' that names tensors"),
     "index cut": (_index_cut_in_half, "is not valid JSON"),
-    "index leads out": (_index_leads_out, "which is no file inside the folder"),
+    "index leads out": (_index_leads_out, "which is not a file inside the folder"),
     "config no object": (_config_is_a_list, "config.json' is not a JSON object"),
     "no header": (lambda folder: (folder / "model.safetensors").write_bytes(b"abc"), "has only 3 bytes"),
     "header too long": (
@@ -223,9 +275,9 @@ _FAULTS = {
     "trailing bytes": (_header({"w": _entry()}, b"\0" * 9), "was altered"),
     "control character": (
         _header({"w\n": _entry()}),
-        "a name with control characters, or of more than 10000, is no parameter's",
+        "a name must be printable text of at most 10000 characters",
     ),
-    "shard of no name": (_index_of(""), "which is no file inside the folder"),
+    "shard of no name": (_index_of(""), "which is not a file inside the folder"),
     "shard of a long name": (_index_of("x" * 300), "lists shard 'xxx.*, which does not exist|File name too long"),
     "a pipe for weights": (lambda folder: os.mkfifo(folder / "model.safetensors"), "has neither"),
     "no tensors": (_header({}, b""), "holds no tensors"),
@@ -244,10 +296,91 @@ def test_faults_that_headers_tell(tmp_path, fault):
     assert "\n" not in str(raised.value)
 
 
+SOUND = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+W = json.dumps(SOUND).encode()
+
+
+def _of(**changes):
+    return json.dumps({"w": SOUND | changes}).encode()
+
+
+HEADERS = [
+    b'{"w": ' + W + b"}",
+    b'{"w": ' + W + b"}      ",
+    b' {"w": ' + W + b"}",
+    b'{"__metadata__": {"format": "pt"}, "w": ' + W + b"}",
+    b'{"__metadata__": null, "w": ' + W + b"}",
+    b'{"w\\u00e9": ' + W + b"}",
+    '{"w\u00e9": '.encode() + W + b"}",
+    b"\xef\xbb\xbf" + b'{"w": ' + W + b"}",
+    ('{"w": ' + W.decode() + "}").encode("utf-16"),
+    ('{"w": ' + W.decode() + "}").encode("utf-16-le"),
+    ('{"w": ' + W.decode() + "}").encode("utf-32"),
+    '{"w\u00e9": '.encode("latin-1") + W + b"}",
+    b'{"\xed\xa0\x80": ' + W + b"}",
+    b'{"\\ud800": ' + W + b"}",
+    *[
+        b'{"__metadata__": %s, "w": %s}' % (odd, W)
+        for odd in (b'{"a": 1}', b'{"a": null}', b'{"a": {}}', b"[]", b'"a"')
+    ],
+    *[b'{"__metadata__": {"a": %s}, "w": %s}' % (odd, W) for odd in (b"true", b"1.5", b'["a"]')],
+    _of(data_offsets=[0, 8]).replace(b"[0, 8]", b"[-0, 8]"),
+    _of(shape=[0], data_offsets=[0, 0]).replace(b"[0, 0]", b"[-0, -0]"),
+    *[_of().replace(b"[2]", odd) for odd in (b"[2.0]", b"[2e0]", b"[-2]", b"[02]", b"[+2]", b"2", b"null", b"[true]")],
+    *[_of().replace(b"[0, 8]", odd) for odd in (b"[0.0, 8]", b"[0]", b"[0, 8, 8]", b"[8, 0]", b"null", b"[NaN, 8]")],
+    _of().replace(b"8]", b"99999999999999999999]"),
+    *[_of(dtype=odd) for odd in ("f32", "F99", 1, None, "I32", "BF16")],
+    _of().replace(b'"dtype": "F32", ', b""),
+    _of().replace(b'"dtype"', b'"dtype": "F32", "dtype"'),
+    b'{"w": ' + W + b', "w": ' + W + b"}",
+    b'{"w": ' + W + b"} x",
+    b'{"w": ' + W + b",}",
+    b"{'w': " + W + b"}",
+    b'{"w": ' + W + b"}\x00",
+    b"[" + W + b"]",
+    b"null",
+    b"",
+    b"{",
+    b'{"w": NaN}',
+    b'{"w": ' + W[:-1] + b', "x": NaN}}',
+    b'{"w": ' + W[:-1] + b', "x": Infinity}}',
+    b'{"w\n": ' + W + b"}",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=range(len(HEADERS)))
+def test_headers_that_safetensors_refuses_are_refused(tmp_path, header):
+    """The library itself is the oracle: what it does not read, nobody trains."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + (b"" if b'"shape": [0]' in header else b"\0" * 8))
+    try:
+        expected = load_file(path)
+    except SafetensorError:
+        with pytest.raises(CheckpointError, match=r"^(The header of )?'|^Tensor '"):
+            open_checkpoint(path)
+        return
+    try:
+        with open_checkpoint(path) as checkpoint:
+            assert checkpoint.tensors.keys() == expected.keys()
+    except CheckpointError as error:  # stricter: one name twice, which readers understand differently
+        assert "twice" in str(error)  # noqa: PT017
+
+
+def test_too_many_tensors(tmp_path):
+    """A header of a million empty tensors is refused before it is parsed."""
+    entry = b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    header = b"{" + b",".join(entry % number for number in range(10**6)) + b"}"
+    path = _raw(tmp_path / "model.safetensors", header)
+    start = time.process_time()
+    with pytest.raises(CheckpointError, match="describes more than 400000 tensors, which no model has"):
+        open_checkpoint(path)
+    assert time.process_time() - start < 2
+
+
 def test_a_path_that_is_not_there(tmp_path):
     """Neither a folder nor a file."""
-    with pytest.raises(CheckpointError, match="'nowhere' does not exist"):
+    with pytest.raises(CheckpointError, match="There is no folder 'nowhere', nor a file of that name"):
         open_checkpoint("nowhere")
     (tmp_path / "model.gguf").touch()
-    with pytest.raises(CheckpointError, match="is not a .safetensors file"):
+    with pytest.raises(CheckpointError, match="is neither a .safetensors nor a .bin file"):
         open_checkpoint("model.gguf")

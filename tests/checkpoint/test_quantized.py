@@ -12,8 +12,8 @@ from conftest import gaussian, write_checkpoint
 
 import spectrum
 from spectrum.checkpoint import Checkpoint, fingerprint
+from spectrum.checkpoint.disk import DiskSource
 from spectrum.checkpoint.files import find_files
-from spectrum.checkpoint.quantized import unquantized
 from spectrum.errors import CheckpointError
 
 ROUNDING = 2.0**-24  # one rounding to float32, relative
@@ -72,16 +72,29 @@ def mxfp4(blocks, scales):
     return values.reshape(experts, out, groups * 32).transpose(0, 2, 1)
 
 
+class _Noting(DiskSource):
+    """Files on disk; notes (shard, offset, length) of every read."""
+
+    def __init__(self, folder, shards):
+        super().__init__(folder, shards)
+        self.noted = []
+
+    def read(self, shard, offset, buffer):
+        self.noted.append((shard, offset, len(buffer)))
+        super().read(shard, offset, buffer)
+
+
 @pytest.fixture
 def opened(tmp_path):
-    """Write a checkpoint, every tensor in a shard of its own, and open it both ways: (as stored, unquantised)."""
+    """Write a checkpoint, every tensor in a shard of its own, and open it: (what notes its reads, checkpoint)."""
     checkpoints = []
 
     def _open(tensors, *, config=None):
         shards = {f"{number}.safetensors": {name: tensor} for number, (name, tensor) in enumerate(tensors.items())}
-        stored = Checkpoint(find_files(write_checkpoint(tmp_path / f"m{len(checkpoints)}", shards, config=config)))
-        checkpoints.append(stored)
-        return stored, unquantized(stored)
+        files = find_files(write_checkpoint(tmp_path / f"m{len(checkpoints)}", shards, config=config))
+        source = _Noting(files.folder, files.shards)
+        checkpoints.append(Checkpoint(files, source))
+        return source, checkpoints[-1]
 
     yield _open
     for checkpoint in checkpoints:
@@ -146,19 +159,20 @@ def test_rows_of_blocks(opened, rows):
     assert torch.equal(checkpoint.read(NAME, rows[0]), checkpoint.read(NAME)[rows[0] :])
 
 
-def test_reads_only_the_bytes_of_the_rows(opened, monkeypatch):
+def _noted(source, checkpoint):
+    """(tensor, offset in it, length) of every read since the last call."""
+    owners = {tensor.shard: tensor for tensor in checkpoint.stored_tensors.values()}
+    noted = [(owners[shard].name, offset - owners[shard].start, length) for shard, offset, length in source.noted]
+    source.noted.clear()
+    return noted
+
+
+def test_reads_only_the_bytes_of_the_rows(opened):
     """Of ten rows in the second block: ten rows of codes and one row of scales."""
-    stored, checkpoint = opened({NAME: fp8((576, 256)), NAME + "_scale_inv": scales_of((5, 2))})
-    read, ranges = stored.read_bytes, []
-
-    def _note(shard, offset, buffer):
-        owner = next(tensor for tensor in stored.tensors.values() if tensor.shard == shard)
-        ranges.append((owner.name, offset - owner.start, len(buffer)))
-        read(shard, offset, buffer)
-
-    monkeypatch.setattr(stored, "read_bytes", _note)
+    source, checkpoint = opened({NAME: fp8((576, 256)), NAME + "_scale_inv": scales_of((5, 2))})
+    source.noted.clear()
     checkpoint.read(NAME, 130, 140)
-    assert ranges == [(NAME, 130 * 256, 10 * 256), (NAME + "_scale_inv", 2 * 4, 2 * 4)]
+    assert _noted(source, checkpoint) == [(NAME, 130 * 256, 10 * 256), (NAME + "_scale_inv", 2 * 4, 2 * 4)]
 
 
 @pytest.mark.parametrize("leaf", ["weight_scale_inv", "weight_scale", "scale", "qscale_weight"])
@@ -287,15 +301,14 @@ def test_mxfp4_experts(opened):
     assert_equal(checkpoint.read(name, 1, 2), mxfp4(blocks, scales)[1:2])
 
 
-def test_reads_only_the_bytes_of_the_expert(opened, monkeypatch):
+def test_reads_only_the_bytes_of_the_expert(opened):
     """Of one expert: its blocks and its scales."""
-    stored, checkpoint = opened(
+    source, checkpoint = opened(
         {"x.experts.w_blocks": octets((3, 40, 2, 16)), "x.experts.w_scales": octets((3, 40, 2))}
     )
-    read, sizes = stored.read_bytes, []
-    monkeypatch.setattr(stored, "read_bytes", lambda *place: (sizes.append(len(place[2])), read(*place)))
+    source.noted.clear()
     checkpoint.read("x.experts.w", 2, 3)
-    assert sizes == [40 * 2 * 16, 40 * 2]
+    assert [length for _, _, length in _noted(source, checkpoint)] == [40 * 2 * 16, 40 * 2]
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
@@ -318,25 +331,23 @@ def test_mxfp4_beside_its_scale(opened, dtype):
 # --- the checkpoint around them ---
 
 
-def test_stands_for_the_stored_checkpoint(opened):
-    """Identity, files and fingerprint are those of the stored checkpoint; a scale that changes changes it."""
+def test_the_stored_tensors_stay_at_hand(opened):
+    """The headers' own tensors are kept, and the fingerprint is over them: a scale that changes changes it."""
     tensors = {NAME: fp8((64, 64)), MODULE + ".weight_scale": torch.tensor(0.5)}
-    stored, checkpoint = opened(tensors, config={"model_type": "llama"})
-    for attribute in ("id", "revision", "folder", "shards", "config"):
-        assert getattr(checkpoint, attribute) == getattr(stored, attribute)
-    assert checkpoint.stored_tensors == stored.tensors
-    assert fingerprint(checkpoint) == fingerprint(stored)
-    other, _ = opened(tensors | {MODULE + ".weight_scale": torch.tensor(0.25)})
+    _, checkpoint = opened(tensors, config={"model_type": "llama"})
+    assert checkpoint.stored_tensors.keys() == tensors.keys()
+    _, other = opened(tensors | {MODULE + ".weight_scale": torch.tensor(0.25)})
+    assert fingerprint(checkpoint).headers == fingerprint(other).headers
     assert fingerprint(checkpoint).content != fingerprint(other).content
 
 
-def test_closes_the_stored_checkpoint(opened):
-    """The `with` statement closes the files."""
-    stored, checkpoint = opened({NAME: fp8((64, 64)), MODULE + ".weight_scale": torch.tensor(0.5)})
+def test_closes_the_files(opened):
+    """The `with` statement does."""
+    _, checkpoint = opened({NAME: fp8((64, 64)), MODULE + ".weight_scale": torch.tensor(0.5)})
     with checkpoint as entered:
         assert entered is checkpoint
     with pytest.raises(ValueError, match="closed file"):
-        stored.read(MODULE + ".weight_scale")
+        checkpoint.read(NAME)
 
 
 def test_rows_that_do_not_exist(opened):
@@ -367,29 +378,28 @@ def test_plain_weights_are_left_alone(opened, method):
         "flow.x_blocks": torch.ones(2, 3, 4, 16),
         "flow.x_scales": torch.ones(2, 3, 4),
     }
-    stored, checkpoint = opened(tensors, config={"quantization_config": {"quant_method": method}} if method else None)
-    assert checkpoint is stored
+    _, checkpoint = opened(tensors, config={"quantization_config": {"quant_method": method}} if method else None)
+    assert checkpoint.tensors == checkpoint.stored_tensors
 
 
 def test_a_table_of_integers_is_no_weight(opened):
     """Where no config speaks of quantisation, integers under a name that no format uses are a buffer."""
     tensors = {NAME: gaussian(40, 40, seed=1), "model.layers.0.attn.lookup": torch.zeros(9, 9, dtype=torch.int32)}
-    stored, checkpoint = opened(tensors)
-    assert checkpoint is stored
+    _, checkpoint = opened(tensors)
+    assert checkpoint.tensors == checkpoint.stored_tensors
 
 
 def test_torch_is_not_imported_before_a_read(opened):
     """What plans from headers must not wait for torch."""
-    stored, _ = opened({NAME: fp8((64, 64)), MODULE + ".weight_scale": torch.tensor(0.5)})
+    _, checkpoint = opened({NAME: fp8((64, 64)), MODULE + ".weight_scale": torch.tensor(0.5)})
     code = (
         "import sys\n"
         "from spectrum.checkpoint import open_checkpoint\n"
-        "from spectrum.checkpoint.quantized import unquantized\n"
-        "tensor, = unquantized(open_checkpoint(sys.argv[1])).tensors.values()\n"
+        "tensor, = open_checkpoint(sys.argv[1]).tensors.values()\n"
         "assert tensor.dtype == 'F32' and 'torch' not in sys.modules\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(spectrum.__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", code, str(stored.folder)], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code, str(checkpoint.folder)], check=True, env=environment)
 
 
 # --- contradictions ---
@@ -416,7 +426,7 @@ def test_block_size_that_the_scales_deny(opened):
 def test_block_size_that_is_none(opened, size):
     """A weight_block_size that is no pair of positive numbers."""
     config = {"quantization_config": {"weight_block_size": size}}
-    with pytest.raises(CheckpointError, match="as weight_block_size, which is no pair of positive numbers"):
+    with pytest.raises(CheckpointError, match="as weight_block_size, which is not a pair of positive numbers"):
         opened({NAME: fp8((576, 256)), NAME + "_scale_inv": scales_of((5, 2))}, config=config)
 
 
