@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from spectrum import __version__
+from spectrum.cli.faults import fault_line
 from spectrum.errors import SpectrumError, one_line
 
 # typer has its own copy of click since 0.26 and depends on click before; its error classes are reached through typer.
@@ -17,7 +18,7 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 INTERRUPTED = 130
 COMMANDS = ("scan", "select", "show", "diff", "budget", "check", "import", "bench")
-LONGEST_LINE = 2000  # characters
+LONGEST_LINE = 380  # characters
 INTERRUPTION = "interrupted. A scan carries on where it stopped when the same command is run again."
 
 
@@ -63,10 +64,11 @@ class SpectrumGroup(TyperGroup):
                 raise
             place = f"'{error.filename}'" if error.filename else "input or output"
             fail(f"{place}: {error.strerror or error}.", 1)
-        except MemoryError:
-            if debug:
+        except (ImportError, MemoryError, RuntimeError, SystemError) as error:
+            line = fault_line(error)
+            if debug or line is None:
                 raise
-            fail("There is not enough memory. Free some, or use a machine with more.", 1)
+            fail(line, 1)
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         if code == INTERRUPTED:

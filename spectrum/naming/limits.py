@@ -89,4 +89,4 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int | float]]:
 
 
 def _shown(value: float) -> str:
-    return f"{float(value):.3g}" if abs(value) < 1e300 else "a number of hundreds of digits"
+    return f"{float(value):.3g}" if not abs(value) >= 1e300 else "a number of hundreds of digits"

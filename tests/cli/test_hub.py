@@ -82,17 +82,17 @@ def test_wrong_models_are_one_line(hub, run):
     """A name that is nowhere, options that contradict each other."""
     code, out, err = run("scan", "--model", "acme/none")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
-    assert err.startswith("spectrum: 'acme/none' cannot be had: ")
+    assert err.startswith("spectrum: There is no folder 'acme/none', and on the Hub 'acme/none' cannot be had: ")
     for words in (["acme--x/y"], ["acme/y..z", "--fetch", "stream"], ["\u00fc/y", "--fetch", "download"]):
         code, _, err = run("scan", "--model", *words)
         assert (code, len(err.splitlines())) == (1, 1)
-        assert f"'{words[0]}' is no folder here, and no name of a model: " in err
+        assert f"There is no folder '{words[0]}', and it is not a model's name on the Hub: " in err
     for revision in ("", "a\nb"):
         err = run("scan", "--model", REPO, "--revision", revision)[2]
-        assert err == f"spectrum: {revision!r} is no revision. Give a branch, a tag or a commit.\n"
+        assert err == f"spectrum: {revision!r} is not a revision. Give a branch, a tag or a commit.\n"
     assert run("scan", "--model", "a b c")[2] == (
-        "spectrum: 'a b c' does not exist. Give a folder with a checkpoint, one .safetensors or .bin file, or "
-        "'owner/name' of a model on the Hub.\n"
+        "spectrum: There is no folder 'a b c', nor a file of that name. Give a folder with a checkpoint, one "
+        ".safetensors or .bin file, or 'owner/name' of a model on the Hub.\n"
     )
     assert run("scan", "--demo", "--fetch", "stream")[0] == 2
     code, _, err = run("scan", "--model", REPO, "--demo")
@@ -136,7 +136,7 @@ def test_a_token_that_no_header_can_hold_is_not_printed(hub, commit, run, token)
     """The HTTP client would quote the header; it is refused before, in one line."""
     code, out, err = run("scan", "--model", REPO, "--token", token)
     assert (code, out, len(err.splitlines())) == (1, "", 1)
-    assert err.startswith("spectrum: The token is empty, or has blanks or other characters in it")
+    assert err.startswith("spectrum: The token is empty, or contains blanks or other characters")
     assert "hf_se" not in err
     assert hub.requests == []
 
