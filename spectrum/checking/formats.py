@@ -16,7 +16,7 @@ ReportFormat = Literal["text", "json", "github", "junit"]
 _DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 _PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
-# The characters that XML 1.0 allows, section 2.2; ElementTree writes the others as they are.
+# The characters that XML 1.0 allows, section 2.2; ElementTree does not replace the others.
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -92,7 +92,7 @@ def to_github(report: Report) -> str:
 
 
 def to_junit(report: Report) -> str:
-    """A test case per rule: failed where a finding of it fails the check, skipped where its area was not looked at."""
+    """A test case per rule: failed if one of its findings fails the check, skipped if its area was not looked at."""
     failed = {item.code for item in report.findings if report.fails(item)}
     skipped = [rule for rule in RULES if rule.area not in report.areas and rule.code not in failed]
     suite = ET.Element(

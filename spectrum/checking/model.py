@@ -1,4 +1,4 @@
-"""Does a scan still belong to a checkpoint? Told from headers, file hashes or samples; nothing is decomposed."""
+"""Does a scan still belong to a checkpoint? Decided by headers, file hashes or samples; nothing is decomposed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,10 +30,10 @@ def check_model(
         scan: stored.
         model: path of the checkpoint, or 'owner/name[@revision]'.
         scan_file: where the scan is stored; its time is compared with the checkpoint's files.
-        transformers: the installed version, where its names are to be compared; None leaves that out.
+        transformers: the installed version, to compare its names; None leaves that out.
         revision: branch, tag or commit on the Hub.
         token: for private and gated models.
-        notify: told in a sentence of what is waited for.
+        notify: called with a sentence about what is waited for.
     """
     try:
         checkpoint = open_model(model, revision=revision, token=token, notify=notify)
@@ -47,10 +47,10 @@ def check_model(
 
 
 def _compare(scan: Scan, checkpoint: Checkpoint, scan_file: Path) -> list[Finding]:
-    """At most one finding: the first difference says enough."""
+    """At most one finding: the first difference is enough."""
     stored, now = scan.model.fingerprint, fingerprint(checkpoint)
     if stored is None:
-        message = f"The scan has no fingerprint, so nothing tells whether it is of '{checkpoint.id}'."
+        message = f"The scan has no fingerprint, so nothing shows whether it is of '{checkpoint.id}'."
         return [Finding("SPC205", message, "Scan the model.")]
     if stored.headers != now.headers:
         message = f"The tensors of '{checkpoint.id}' are not those of the scan: {_difference(scan, checkpoint)}."
@@ -90,7 +90,7 @@ def _evidence(value: Fingerprint) -> str:
 
 
 def _names(scan: Scan, checkpoint: Checkpoint, transformers: str) -> list[Finding]:
-    """The names that the installed transformers gives this checkpoint, against those of the scan."""
+    """Compare the names that the installed transformers gives this checkpoint with those of the scan."""
     wrong: list[str] = []
     try:
         for plan in _plans(scan, checkpoint):
@@ -106,8 +106,8 @@ def _names(scan: Scan, checkpoint: Checkpoint, transformers: str) -> list[Findin
 def _plans(scan: Scan, checkpoint: Checkpoint) -> Iterator[Plan]:
     """What a scan would do now.
 
-    Tied weights that are stored twice are compared where that costs no download. Else both answers are tried, for the
-    scan, which did compare them, has the names that one of the two gives.
+    Tied weights that are stored twice are compared if that costs no download. Else both answers are tried, because the
+    scan, which did compare them, has the names of one of them.
     """
     if checkpoint.remote:
         yield plan_scan(checkpoint, scan.settings, same=lambda _one, _other: True)

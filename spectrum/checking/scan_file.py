@@ -28,12 +28,12 @@ SAME_SCORE = 1e-6
 
 @dataclass(frozen=True)
 class ScanFile:
-    """A scan file that was looked at.
+    """A scan file after its checks.
 
     Attributes:
         path: of the file.
-        scan: what it holds, imported in memory where it is an older one; None where it holds nothing that can be used.
-        findings: on the file itself.
+        scan: what it holds, imported in memory if it is an older one; None if it holds nothing usable.
+        findings: about the file itself.
     """
 
     path: Path
@@ -59,7 +59,7 @@ def check_spectra(scan: Scan, path: Path) -> Iterator[Finding]:
     if scan.settings.origin is not None:
         return
     if not path.exists():
-        message = f"'{path}' is missing: no other noise model can be computed."
+        message = f"'{path}' is missing: so no other noise model can be computed."
         yield Finding("SPC113", message, "Keep it beside the scan file.")
         return
     try:
@@ -96,7 +96,7 @@ def _older(path: Path, value: Any, findings: list[Finding]) -> ScanFile:
     except ScanFileError as error:
         return _file(path, None, [*findings, of_error("SPC105", error)])
     message = "This is a result file of the authors' program, not a scan file."
-    findings.append(Finding("SPC104", message, "Convert it with 'spectrum import', or better scan the model."))
+    findings.append(Finding("SPC104", message, "Scan the model, or convert the file with 'spectrum import'."))
     if not all(isinstance(entry, dict) and "snr" in entry for entry in value.values()):
         message = "It has the sorted schema, module type before layer, which only 'spectrum import' reads."
         findings.append(Finding("SPC106", message, "Convert it with 'spectrum import'."))
@@ -112,7 +112,7 @@ def _unreadable(path: Path, error: ScanFileError) -> Finding:
     if not isinstance(cause, TwiceError):
         return of_error("SPC101", error, line=getattr(cause, "lineno", None))
     key = str(cause)
-    message = f"It holds {some([key])} twice in one object; which of them counts is anybody's guess."
+    message = f"It holds {some([key])} twice in one object; readers differ in which of them counts."
     return Finding("SPC102", message, RESCAN, line=_line_of_key(key, path.read_text(encoding="utf-8"), last=True))
 
 
@@ -121,7 +121,7 @@ def _strictness(text: str) -> Iterator[Finding]:
     if "NaN" in text or "Infinity" in text:  # a second parse takes its time
         json.loads(text, parse_constant=lambda name: constants.update([name]))
     for name, count in sorted(constants.items()):
-        message = f"It holds {count} x {name}, which strict JSON does not have."
+        message = f"It holds {count} times {name}, which strict JSON does not have."
         yield Finding(
             "SPC102", message, "Scan the model; 'spectrum import' reads older files.", line=_constant(name, text)
         )
@@ -130,7 +130,7 @@ def _strictness(text: str) -> Iterator[Finding]:
 def _completeness(scan: Scan) -> Iterator[Finding]:
     entries: tuple[ParameterScore | Unscored, ...] = (*scan.parameters, *scan.unscored)
     if not scan.settings.complete:
-        yield Finding("SPC107", "The scan says of itself that it is not complete.", "Finish it with 'spectrum scan'.")
+        yield Finding("SPC107", "The scan is marked as not complete.", "Finish it with 'spectrum scan'.")
     twice = {item.name for item in scan.parameters} & {item.name for item in scan.unscored}
     if twice:
         yield Finding("SPC107", f"The scan lists {some(sorted(twice))} both with and without a score.", RESCAN)
@@ -145,10 +145,12 @@ def _completeness(scan: Scan) -> Iterator[Finding]:
 
 
 def _imported(scan: Scan) -> Iterator[Finding]:
-    """What an older file cannot tell, or tells wrongly."""
+    """What an older file does not say, or says wrongly."""
     if scan.settings.origin is None:
         return
-    message = f"Imported from '{scan.settings.origin}': no fingerprint, shapes or spectra, and names nobody confirmed."
+    message = (
+        f"Imported from '{scan.settings.origin}': no fingerprint, shapes or spectra, and names that nothing confirms."
+    )
     yield Finding("SPC108", message, "Scan the model.")
     norms = [item.name for item in scan.parameters if item.kind == "norm"]
     if norms:
@@ -165,7 +167,7 @@ def _imported(scan: Scan) -> Iterator[Finding]:
         message = f"{without} layers have a router and no experts: the authors' program passed over fused experts."
         yield Finding("SPC111", message, "Scan the model.")
     if scan.skipped:
-        message = f"{len(scan.skipped)} matrices have NaN in place of a score: {some(sorted(scan.skipped))}."
+        message = f"{len(scan.skipped)} matrices have NaN instead of a score: {some(sorted(scan.skipped))}."
         yield Finding("SPC112", message, "Scan the model.")
 
 
