@@ -3,15 +3,19 @@
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn, cast
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from spectrum import __version__
 from spectrum.cli.faults import fault_line
+from spectrum.cli.groups import expanded
 from spectrum.errors import SpectrumError, one_line
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 # typer has its own copy of click since 0.26 and depends on click before; its error classes are reached through typer.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -19,7 +23,30 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 INTERRUPTED = 130
 COMMANDS = ("scan", "select", "show", "diff", "budget", "check", "import", "bench")
 LONGEST_LINE = 380  # characters
+PANELS = ("Arguments", "Model", "What is scored", "What is chosen", "Output", "Hub")
+HELP_WIDTH = 100  # columns, in a terminal that has as many
 INTERRUPTION = "interrupted. A scan carries on where it stopped when the same command is run again."
+
+
+class SpectrumCommand(TyperCommand):
+    """Prints its options in groups, and its example on one line that can be copied."""
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """Write a section for each panel, in the order of the first option of each."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                panel = "Arguments" if isinstance(parameter, TyperArgument) else "Other"
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or panel, []).append(record)
+        for title in sorted(sections, key=[*PANELS, *sections].index):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+    def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Write the example."""
+        if self.epilog:
+            formatter.write(f"\nExample:\n  {self.epilog.removeprefix('Example: ')}\n")
 
 
 class SpectrumGroup(TyperGroup):
@@ -125,6 +152,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def command(
+    name: str | None = None, *, example: str
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Register a command, whose groups of options are dataclasses, with one example to copy."""
+
+    def register(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        app.command(name, cls=SpectrumCommand, epilog=example, context_settings={"max_content_width": HELP_WIDTH})(
+            expanded(function)
+        )
+        return function
+
+    return register
 
 
 @app.callback(invoke_without_command=True)

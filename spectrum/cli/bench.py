@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spectrum.cli.app import app
-from spectrum.cli.options import known_device
+from spectrum.cli.app import command
+from spectrum.cli.options import Device
 from spectrum.cli.output import hint, show
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from spectrum.bench import Measurement
 
 
-@app.command(
-    short_help="Time this machine against the plain SVD.", epilog="Example: spectrum bench --like llama-3-8b --layers 1"
-)
+@command(example="spectrum bench --like llama-3-8b --layers 1")
 def bench(
     like: Annotated[
         Literal["minilm", "llama-3-8b", "llama-3-70b", "mixtral-8x22b"],
@@ -26,9 +24,7 @@ def bench(
     ] = "minilm",
     layers: Annotated[int, typer.Option("--layers", metavar="N", min=1, help="Layers timed together.")] = 1,
     pairs: Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Pairs of measurements.")] = 3,
-    device: Annotated[
-        str, typer.Option("--device", callback=known_device, help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: Device = "auto",
     accuracy: Annotated[
         bool, typer.Option("--accuracy/--no-accuracy", help="Compare with a float64 SVD, which takes long.")
     ] = True,

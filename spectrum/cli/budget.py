@@ -20,8 +20,8 @@ from spectrum.budget import (
     show_size,
     with_lora,
 )
-from spectrum.cli.app import app
-from spectrum.cli.options import Embeddings, Exclude, Modules, Norms, ScanFile, TreatmentName, percent, read_percent
+from spectrum.cli.app import command
+from spectrum.cli.options import Embeddings, ModuleOptions, Norms, ScanFile, percent, read_percent
 from spectrum.cli.output import hint, show
 from spectrum.cli.stored import narrowed
 from spectrum.errors import SpectrumError
@@ -32,12 +32,10 @@ from spectrum.untrusted import MAX_CONFIG_BYTES, parse_json, read_file
 PERCENTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)
 
 
-@app.command(
-    short_help="Tell the memory per GPU that training takes.",
-    epilog="Example: spectrum budget snr_results/Meta-Llama-3-8B.json --gpus 8 --sharding zero3 --memory 24GB",
-)
+@command(example="spectrum budget snr_results/Meta-Llama-3-8B.json --gpus 8 --sharding zero3 --memory 24GB")
 def budget(
     scan_file: ScanFile,
+    modules: ModuleOptions,
     top: Annotated[
         float | None,
         typer.Option(
@@ -90,10 +88,8 @@ def budget(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="The model's config.json, for activations.")
     ] = None,
-    modules: Modules = None,
-    exclude: Exclude = None,
-    embeddings: Embeddings = TreatmentName.train,
-    norms: Norms = TreatmentName.freeze,
+    embeddings: Embeddings = None,
+    norms: Norms = "freeze",
     as_json: Annotated[bool, typer.Option("--json", help="Everything in bytes, as JSON.")] = False,
 ) -> None:
     """Tell the memory per GPU that training takes: each top percent, full fine-tuning and LoRA."""
@@ -103,13 +99,13 @@ def budget(
     if momentum is not None and optimizer != "sgd":
         raise typer.BadParameter("only --optimizer sgd has it as a choice.", param_hint="--momentum")
     sequences = _sequences(sequence_length, micro_batch, config, checkpointing=checkpointing)
-    (scan,) = narrowed([read_scan(scan_file)], modules, exclude)
+    (scan,) = narrowed([read_scan(scan_file)], modules.modules, modules.exclude)
     setup = Setup(optimizer, precision, sharding, gpus, momentum or False)
     if gpus > 1 and sharding == "none":
         hint(f"note: without --sharding, each of the {gpus} GPUs holds everything, as one would.")
 
     def needed(top_percent: float) -> Memory:
-        selection = select_top(scan, top_percent, embeddings=embeddings.value, norms=norms.value)
+        selection = select_top(scan, top_percent, embeddings=embeddings or "train", norms=norms)
         return memory(model_weights(scan, selection.names), setup, activations=sequences)
 
     tops = {f"top {each:g} %": needed(each) for each in (PERCENTS if top is None else (top,))}

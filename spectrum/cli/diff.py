@@ -7,14 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from spectrum.cli.app import app
-from spectrum.cli.options import Exclude, Modules, NoiseModelName, percent
+from spectrum.cli.app import command
+from spectrum.cli.options import ModuleOptions, find_scan, percent
 from spectrum.cli.output import hint
 from spectrum.cli.output import show as print_table
 from spectrum.cli.stored import narrowed, rescored
 from spectrum.errors import SpectrumError, one_line
 from spectrum.results import Scan, read_scan
 from spectrum.selection.diff import Diff, compare_scans
+from spectrum.spectra.snr import NoiseModel
 
 
 def percents(text: str) -> str:
@@ -22,7 +23,7 @@ def percents(text: str) -> str:
     try:
         _ = [percent(float(part)) for part in text.split(",")]
     except ValueError as error:
-        raise typer.BadParameter(f"'{text}' is no list of percentages, such as 10,25,50.") from error
+        raise typer.BadParameter(f"'{text}' is not a list of percentages: give numbers such as 10,25,50.") from error
     return text
 
 
@@ -33,21 +34,17 @@ def correlation(value: float | None) -> float | None:
     return value
 
 
-@app.command(
-    short_help="Compare two scans.",
-    epilog="Example: spectrum diff snr_results/base.json snr_results/tuned.json --fail-below 0.9",
-)
+@command(example="spectrum diff snr_results/base.json snr_results/tuned.json --fail-below 0.9")
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Scan file to compare with.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Scan file to compare.")],
-    modules: Modules = None,
-    exclude: Exclude = None,
+    first: Annotated[Path, typer.Argument(metavar="A", parser=find_scan, help="Scan to compare with.")],
+    second: Annotated[Path, typer.Argument(metavar="B", parser=find_scan, help="Scan to compare.")],
+    modules: ModuleOptions,
     noise_model: Annotated[
-        NoiseModelName | None,
+        NoiseModel | None,
         typer.Option("--noise-model", help="Score both again from the stored spectra; by default as in the scans."),
     ] = None,
     other_noise_model: Annotated[
-        NoiseModelName | None, typer.Option("--other-noise-model", help="Another one for B, which may be A itself.")
+        NoiseModel | None, typer.Option("--other-noise-model", help="Another one for B, which may be A itself.")
     ] = None,
     at: Annotated[
         str,
@@ -70,7 +67,7 @@ def diff(
     """Compare two scans: correlation of the rankings, overlap of the selections, largest movers, missing and new."""
     one = rescored(read_scan(first), first, noise_model)
     other = rescored(read_scan(second), second, other_noise_model or noise_model)
-    one, other = narrowed((one, other), modules, exclude)
+    one, other = narrowed((one, other), modules.modules, modules.exclude)
     found = compare_scans(one, other, percents=[float(part) for part in at.split(",")])
     if as_json:
         print(json.dumps(_document(one, other, found), allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False))

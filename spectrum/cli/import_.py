@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
-from spectrum.cli.app import app
+from spectrum.cli.app import command
 from spectrum.cli.output import hint
 from spectrum.errors import SpectrumError
 from spectrum.results import file_stem, import_scan, read_scan, write_scan
 
 
-@app.command(
+@command(
     "import",
-    short_help="Convert an older result file to a scan file.",
-    epilog="Example: spectrum import snr_results_Meta-Llama-3-8B.json --model meta-llama/Meta-Llama-3-8B",
+    example="spectrum import snr_results_Meta-Llama-3-8B.json --model meta-llama/Meta-Llama-3-8B",
 )
 def import_(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="Result file of the authors' program.")],

@@ -1,45 +1,47 @@
-"""Options that several commands share, worded once."""
+"""Options that several commands share, declared and worded once."""
 
 import re
-from enum import Enum
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from spectrum.selection import ScoreName, Strategy
+from spectrum.cli.output import warn
+from spectrum.errors import SpectrumError
+from spectrum.exporting import ADAPTERS, REFUSED, FormatName, LoraOptions, check_format
+from spectrum.results import file_stem
+from spectrum.selection import ScoreName, Strategy, Treatment
+from spectrum.spectra.snr import NoiseModel
+from spectrum.untrusted import shown
+
+MODEL, SCORED, CHOSEN, OUTPUT, HUB = "Model", "What is scored", "What is chosen", "Output", "Hub"
+FRACTIONS = {0.1: "a tenth", 0.2: "a fifth", 0.25: "a quarter", 0.5: "half"}
+LONGEST_NAME = 200  # characters, of a model
+STORE = Path("snr_results")
 
 
-class Format(str, Enum):
-    """What a selection is written as."""
+def find_scan(text: str) -> Path:
+    """The scan file of this path, or the stored scan of the model of this name.
 
-    axolotl = "axolotl"
-    axolotl_plugin = "axolotl-plugin"
-    axolotl_lora = "axolotl-lora"
-    peft = "peft"
-    swift = "swift"
-    mlx_lm = "mlx-lm"
-    names = "names"
-    regex = "regex"
-    json = "json"
-    llama_factory = "llama-factory"
-    torchtune = "torchtune"
-
-
-class NoiseModelName(str, Enum):
-    """Where the threshold between noise and signal lies; docs/explanation/score.md describes them."""
-
-    iqr = "iqr"
-    mp = "mp"
-    gavish_donoho = "gavish-donoho"
-    std = "std"
+    Raises:
+        SpectrumError: neither exists, and the name is not that of a JSON file.
+    """
+    path, stored = Path(text).expanduser(), STORE / f"{file_stem(text)}.json"
+    if path.suffix == ".json" or len(text) > LONGEST_NAME or path.exists():
+        return path  # what is wrong with it, its reader says
+    if stored.is_file():
+        return stored
+    raise SpectrumError(
+        f"There is neither a scan file {shown(text)} nor a scan of a model of that name in '{STORE}'. "
+        "Give a scan file, or make one with 'spectrum scan'."
+    )
 
 
-class TreatmentName(str, Enum):
-    """Whether parameters are trained."""
-
-    train = "train"
-    freeze = "freeze"
+def split_patterns(values: list[str] | None) -> list[str]:
+    """The patterns of a repeatable option, each of which may hold several with commas between them."""
+    return [pattern.strip() for value in values or () for pattern in value.split(",") if pattern.strip()]
 
 
 def read_percent(text: str) -> float:
@@ -47,23 +49,41 @@ def read_percent(text: str) -> float:
     try:
         return float(text.strip().removesuffix("%"))
     except ValueError:
-        raise typer.BadParameter(f"'{text}' is no percentage: give more than 0 and at most 100.") from None
+        raise typer.BadParameter(f"{shown(text)} is not a percentage: give more than 0, at most 100.") from None
 
 
 def percent(value: float | None) -> float | None:
-    """Refuse a percentage that selects nothing or more than everything."""
+    """Refuse a percentage that selects nothing or more than everything; warn of one that is probably a fraction."""
     if value is not None and not 0 < value <= 100:
-        raise typer.BadParameter(f"{value:g} is out of range: give more than 0 and at most 100.")
+        raise typer.BadParameter(f"{value:g} is out of range: give more than 0, at most 100.")
+    if value is not None and value < 1:
+        warn(f"this is {value:g} %; for {FRACTIONS.get(value, 'that share')} give {100 * value:g}.")
+    return value
+
+
+def known_format(value: str) -> str:
+    """Refuse a format that does not exist, or that cannot express a selection."""
+    if value not in (*get_args(FormatName), *REFUSED):
+        close = get_close_matches(value, get_args(FormatName), 1)
+        near = f" Did you mean {close[0]}?" if close else f" Choose one of {', '.join(get_args(FormatName))}."
+        raise typer.BadParameter(f"{shown(value)} is not a format.{near}")
+    check_format(value)
     return value
 
 
 def known_device(value: str) -> str:
-    """Refuse what torch could not be asked for; whether this machine has it is found out later."""
+    """Refuse a name that is not a device of torch; whether this machine has it is found out later."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", value):
-        raise typer.BadParameter(f"'{value}' is no device: give auto, cpu, cuda, cuda:N or mps.")
+        raise typer.BadParameter(f"'{value}' is not a device: give auto, cpu, cuda, cuda:N or mps.")
     return value
 
 
+ScanFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SCAN", parser=find_scan, help="A scan file, or the name of a model whose scan is in snr_results/."
+    ),
+]
 Top = Annotated[
     float | None,
     typer.Option(
@@ -72,53 +92,211 @@ Top = Annotated[
         parser=read_percent,
         callback=percent,
         help="Percent of each module type to select. [default: 25]",
+        rich_help_panel=CHOSEN,
     ),
 ]
-CountOption = Annotated[
-    int | None, typer.Option("--count", metavar="N", min=1, help="Select N of each module type, whatever its size.")
-]
-MinSnrOption = Annotated[
-    float | None,
-    typer.Option("--min-snr", metavar="X", help="Select every parameter that scores X or more, saturated ones too."),
-]
-MaxParams = Annotated[
-    str | None,
-    typer.Option("--max-params", metavar="N", help="Select the largest percentage that trains at most N, as in 2.5B."),
-]
-Trainable = Annotated[
-    str | None,
-    typer.Option("--trainable", metavar="PERCENT", help="The same, in percent of the model's weights, as in 30%."),
-]
-PerTypeOption = Annotated[
-    str | None,
+Embeddings = Annotated[
+    Treatment | None,
     typer.Option(
-        "--per-type",
-        metavar="PATTERN=PERCENT,...",
-        help="A percentage per module type, as in 'mlp.*=50,self_attn.*=25'; --top speaks of the others.",
+        "--embeddings",
+        help="Whether embedding and head are trained. [default: train; with adapters freeze]",
+        rich_help_panel=CHOSEN,
     ),
 ]
-WholeLayers = Annotated[
-    bool, typer.Option("--whole-layers", help="Score whole layers, select those, and train all ranked weights in them.")
+Norms = Annotated[Treatment, typer.Option("--norms", help="Whether all norms are trained.", rich_help_panel=CHOSEN)]
+Device = Annotated[
+    str,
+    typer.Option("--device", callback=known_device, help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=OUTPUT),
 ]
-ScoreOption = Annotated[ScoreName, typer.Option("--score", help="What ranks the parameters.")]
-StrategyOption = Annotated[
-    Strategy,
-    typer.Option("--strategy", help="top, or a control of the same size: bottom, random, first or last layers."),
-]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of --strategy random. [default: 0]")]
-FormatOption = Annotated[Format, typer.Option("--format", help="What to write the selection as.")]
-Embeddings = Annotated[TreatmentName, typer.Option("--embeddings", help="Train the embedding and the head, or not.")]
-Norms = Annotated[TreatmentName, typer.Option("--norms", help="Train all norms, or none.")]
-Modules = Annotated[
-    list[str] | None,
+Into = Annotated[
+    Path | None,
     typer.Option(
-        "--modules",
-        metavar="PATTERN",
-        help="Only module types that match this shell pattern, such as 'mlp.*'. May be repeated.",
+        "--into", metavar="CONFIG", help="Put the selection into this Axolotl config, in place.", rich_help_panel=OUTPUT
     ),
 ]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", metavar="PATTERN", help="Leave out module types that match. May be repeated."),
+StoredNoiseModel = Annotated[
+    NoiseModel | None,
+    typer.Option(
+        "--noise-model",
+        help="Score again from the stored spectra; by default as in the scan.",
+        rich_help_panel=SCORED,
+    ),
 ]
-ScanFile = Annotated[Path, typer.Argument(metavar="SCAN", help="Scan file, snr_results/<model>.json.")]
+
+
+@dataclass(frozen=True)
+class ModuleOptions:
+    """Which module types."""
+
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--modules",
+            metavar="PATTERN",
+            callback=split_patterns,
+            help="Only module types that match, such as 'mlp.*' or 'mlp.*,self_attn.o_proj'. May be repeated.",
+            rich_help_panel=SCORED,
+        ),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="PATTERN",
+            callback=split_patterns,
+            help="Leave out module types that match. May be repeated.",
+            rich_help_panel=SCORED,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """Which version of a model on the Hub, and who asks for it."""
+
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            "--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub.", rich_help_panel=HUB
+        ),
+    ] = None
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TOKEN",
+            help="For private and gated models; by default the stored login.",
+            rich_help_panel=HUB,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ChoiceOptions:
+    """Everything that says what to select, beside the module types."""
+
+    top: Top = None
+    count: Annotated[
+        int | None,
+        typer.Option("--count", metavar="N", min=1, help="Select N of each module type.", rich_help_panel=CHOSEN),
+    ] = None
+    min_snr: Annotated[
+        float | None,
+        typer.Option(
+            "--min-snr",
+            metavar="X",
+            help="Select every parameter that scores X or more, and the saturated ones.",
+            rich_help_panel=CHOSEN,
+        ),
+    ] = None
+    max_params: Annotated[
+        str | None,
+        typer.Option(
+            "--max-params",
+            metavar="N",
+            help="Select the largest percentage that trains at most N weights, such as 2.5B.",
+            rich_help_panel=CHOSEN,
+        ),
+    ] = None
+    trainable: Annotated[
+        str | None,
+        typer.Option(
+            "--trainable",
+            metavar="PERCENT",
+            help="The same, in percent of the model's weights, such as 30%.",
+            rich_help_panel=CHOSEN,
+        ),
+    ] = None
+    per_type: Annotated[
+        str | None,
+        typer.Option(
+            "--per-type",
+            metavar="PATTERN=PERCENT,...",
+            help="A percentage per module type, such as 'mlp.*=50,self_attn.*=25'; --top is for the others.",
+            rich_help_panel=CHOSEN,
+        ),
+    ] = None
+    whole_layers: Annotated[
+        bool,
+        typer.Option(
+            "--whole-layers", help="Score and select layers, with all ranked weights in them.", rich_help_panel=CHOSEN
+        ),
+    ] = False
+    score: Annotated[
+        ScoreName,
+        typer.Option("--score", help="What ranks the parameters.", rich_help_panel=CHOSEN),
+    ] = "snr"
+    strategy: Annotated[
+        Strategy,
+        typer.Option(
+            "--strategy", help="The best, or as many others as a control for comparison.", rich_help_panel=CHOSEN
+        ),
+    ] = "top"
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", metavar="N", min=0, help="Seed of --strategy random. [default: 0]", rich_help_panel=CHOSEN
+        ),
+    ] = None
+    embeddings: Embeddings = None
+    norms: Norms = "freeze"
+
+    @property
+    def given(self) -> bool:
+        """Whether any option was given, beside those for embeddings and norms."""
+        return self != ChoiceOptions(embeddings=self.embeddings, norms=self.norms)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a selection is written as."""
+
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            callback=known_format,
+            help=f"{', '.join(get_args(FormatName))}.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "axolotl"
+    into: Into = None
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(
+            "--lora-rank", metavar="R", min=1, help="Rank of the adapters. [default: 16]", rich_help_panel=OUTPUT
+        ),
+    ] = None
+    lora_alpha: Annotated[
+        int | None,
+        typer.Option(
+            "--lora-alpha", metavar="A", min=1, help="Their alpha; by default twice the rank.", rich_help_panel=OUTPUT
+        ),
+    ] = None
+    rank_pattern: Annotated[
+        bool,
+        typer.Option(
+            "--rank-pattern",
+            help="A higher rank if the SNR is above the median of the module type.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
+    qlora: Annotated[
+        bool, typer.Option("--qlora", help="Adapters beside weights in 4 bit.", rich_help_panel=OUTPUT)
+    ] = False
+
+    @property
+    def lora(self) -> LoraOptions | None:
+        """How adapters are made; None if no option says so."""
+        options = LoraOptions(self.lora_rank, self.lora_alpha, by_snr=self.rank_pattern, four_bit=self.qlora)
+        return None if options == LoraOptions() else options
+
+    def check(self) -> None:
+        """Refuse options that do not go together, before anything is done."""
+        if self.lora is not None and self.format not in ADAPTERS:
+            raise typer.BadParameter(
+                f"--format {self.format} makes no adapters; these do: {', '.join(ADAPTERS)}.", param_hint="--format"
+            )
+        if self.into is not None and self.format not in ("axolotl", "axolotl-lora"):
+            raise typer.BadParameter("it takes --format axolotl or axolotl-lora.", param_hint="--into")

@@ -7,45 +7,14 @@ from typing import Annotated, Literal
 import typer
 
 from spectrum.checkpoint import Checkpoint, Fetch, open_checkpoint, open_model
-from spectrum.cli.app import app
-from spectrum.cli.choice import overlap_lines, read_choice, read_conditions
-from spectrum.cli.exporting import (
-    Exported,
-    Into,
-    Lora,
-    LoraAlpha,
-    LoraRank,
-    Qlora,
-    RankPattern,
-    check_options,
-    default_path,
-    export,
-    put_into,
-)
-from spectrum.cli.options import (
-    CountOption,
-    Embeddings,
-    Exclude,
-    Format,
-    FormatOption,
-    MaxParams,
-    MinSnrOption,
-    Modules,
-    NoiseModelName,
-    Norms,
-    PerTypeOption,
-    ScoreOption,
-    Seed,
-    StrategyOption,
-    Top,
-    Trainable,
-    TreatmentName,
-    WholeLayers,
-    known_device,
-)
+from spectrum.cli.app import command
+from spectrum.cli.choice import overlap_lines, read_choice
+from spectrum.cli.exporting import write_into
+from spectrum.cli.options import ChoiceOptions, Device, ExportOptions, ModuleOptions
 from spectrum.cli.output import hint, progress, show, warn
 from spectrum.cli.published import PUBLISHED_URL, published_scan
 from spectrum.errors import one_line
+from spectrum.exporting import Exported, export, file_name
 from spectrum.results import (
     Scan,
     Settings,
@@ -57,11 +26,15 @@ from spectrum.scanning.progress import Listener
 from spectrum.scanning.ranks import team
 from spectrum.scanning.scanning import Scanned, obtain, preview
 from spectrum.scanning.store import Place
-from spectrum.selection import Choice, Selection, overlap, select
+from spectrum.selection import Choice, Selection, overlap, read_conditions, select
+from spectrum.spectra.snr import NoiseModel
 
 
-@app.command(epilog="Example: spectrum scan --model ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
+@command(example="spectrum scan --model ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
 def scan(
+    choosing: ChoiceOptions,
+    modules: ModuleOptions,
+    exporting: ExportOptions,
     model: Annotated[
         str | None,
         typer.Option("--model", metavar="MODEL", help="owner/name[@revision] on the Hub, or a folder or file."),
@@ -87,26 +60,12 @@ def scan(
     published_url: Annotated[
         str, typer.Option("--published-url", metavar="URL", help="Folder of their result files.")
     ] = PUBLISHED_URL,
-    top: Top = None,
-    count: CountOption = None,
-    min_snr: MinSnrOption = None,
-    max_params: MaxParams = None,
-    trainable: Trainable = None,
-    per_type: PerTypeOption = None,
-    whole_layers: WholeLayers = False,
-    score: ScoreOption = "snr",
-    strategy: StrategyOption = "top",
-    seed: Seed = None,
-    modules: Modules = None,
-    exclude: Exclude = None,
     all_modules: Annotated[
         bool, typer.Option("--all-modules", help="Score embeddings, heads and routers as well.")
     ] = False,
-    embeddings: Embeddings = TreatmentName.train,
-    norms: Norms = TreatmentName.freeze,
     noise_model: Annotated[
-        NoiseModelName, typer.Option("--noise-model", help="Where the threshold between noise and signal lies.")
-    ] = NoiseModelName.iqr,
+        NoiseModel, typer.Option("--noise-model", help="Where the threshold between noise and signal lies.")
+    ] = "iqr",
     experts: Annotated[
         int | None,
         typer.Option("--experts", metavar="N", min=1, help="Score N experts of each layer, drawn by a fixed seed."),
@@ -123,16 +82,8 @@ def scan(
         Literal["auto", "float32", "float64"],
         typer.Option("--precision", help="auto redoes in float64 what float32 cannot resolve."),
     ] = "auto",
-    device: Annotated[
-        str, typer.Option("--device", callback=known_device, help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    device: Device = "auto",
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.")] = Path("snr_results"),
-    format: FormatOption = Format.axolotl,  # noqa: A002  the option's name
-    into: Into = None,
-    lora_rank: LoraRank = None,
-    lora_alpha: LoraAlpha = None,
-    rank_pattern: RankPattern = False,
-    qlora: Qlora = False,
     rescan: Annotated[bool, typer.Option("--rescan", help="Scan again although a stored scan fits.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.")
@@ -144,28 +95,14 @@ def scan(
     selection, named after what was asked for) to the output folder. A stored scan that still fits the weights is used
     again.
     """
-    choice = read_choice(
-        top=top,
-        count=count,
-        min_snr=min_snr,
-        max_params=max_params,
-        trainable=trainable,
-        per_type=per_type,
-        whole_layers=whole_layers,
-        score=score,
-        strategy=strategy,
-        seed=seed,
-        embeddings=embeddings.value,
-        norms=norms.value,
-    )
-    lora = Lora(lora_rank, lora_alpha, by_snr=rank_pattern, four_bit=qlora)
-    check_options(format, lora, into)
+    choice = read_choice(choosing, modules, format=exporting.format)
+    exporting.check()
     settings = Settings(
-        noise_model=noise_model.value,
+        noise_model=noise_model,
         device=device,
         precision=precision,
-        modules=tuple(modules or ()),
-        exclude=tuple(exclude or ()),
+        modules=choice.modules,
+        exclude=choice.exclude,
         all_modules=all_modules,
         names=names,
         model_class=model_class,
@@ -180,7 +117,7 @@ def scan(
             raise typer.BadParameter("it takes --model owner/name, and no --dry-run.", param_hint="--published")
         chosen = published_scan(model, published_url, out, modules=settings.modules, exclude=settings.exclude)
         scanned = Scanned(chosen, chosen, Place(out / file_stem(chosen.model.id)))
-        _choose(scanned, choice, format, lora, into, quiet=quiet)
+        _choose(scanned, choice, exporting, quiet=quiet)
         return
     with (
         team() as ranks,
@@ -198,21 +135,20 @@ def scan(
             listener = Listener(lambda text: hint(text, quiet=quiet), warn, show_progress)
             scanned = obtain(checkpoint, plan, out, ranks=ranks, rescan=rescan, listener=listener)
     if ranks.leads:
-        _choose(scanned, choice, format, lora, into, quiet=quiet)
+        _choose(scanned, choice, exporting, quiet=quiet)
 
 
-def _choose(scanned: Scanned, choice: Choice, target: Format, lora: Lora, into: Path | None, *, quiet: bool) -> None:
+def _choose(scanned: Scanned, choice: Choice, exporting: ExportOptions, *, quiet: bool) -> None:
     """Make the selection, write and print it."""
-    scan = scanned.scan
+    scan, stem = scanned.scan, scanned.place.stem
     conditions = read_conditions(scan, choice, scanned.place.spectra_file)
     selection = select(scan, choice, conditions=conditions)
     lines = overlap_lines(overlap(selection, choice, scan, scanned.as_stored, conditions=conditions))
-    made = export(selection, scan, target, lora)
-    _report(
-        selection, scan, made, default_path(scanned.place.stem, selection.tag, scan, target), target, lines, quiet=quiet
-    )
-    if into is not None:
-        put_into(into, selection, scan, target, lora, quiet=quiet)
+    made = export(selection, scan, exporting.format, lora=exporting.lora)
+    path = stem.with_name(file_name(stem.name, selection, exporting.format))
+    _report(selection, scan, made, path, exporting.format, lines, quiet=quiet)
+    if exporting.into is not None:
+        write_into(exporting, selection, scan, quiet=quiet)
 
 
 def _open(model: str | None, *, revision: str | None, token: str | None, fetch: Fetch, quiet: bool) -> Checkpoint:
@@ -226,7 +162,7 @@ def _open(model: str | None, *, revision: str | None, token: str | None, fetch: 
 
 
 def _report(
-    selection: Selection, scan: Scan, made: Exported, path: Path, target: Format, lines: Sequence[str], *, quiet: bool
+    selection: Selection, scan: Scan, made: Exported, path: Path, target: str, lines: Sequence[str], *, quiet: bool
 ) -> None:
     replace_file(path, lambda temporary: temporary.write_text(made.text, encoding="utf-8"))
     for note in made.notes:
@@ -235,15 +171,14 @@ def _report(
         warn(warning)
     if quiet:
         print(path)
-    elif target is Format.json:
+    elif target == "json":
         print(made.text, end="")
         for line in lines:
             hint(line)
     else:
-        from spectrum.reporting import selection_table, trainable_line  # noqa: PLC0415  it imports rich
+        from spectrum.reporting import selection_table, trainable_lines  # noqa: PLC0415  it imports rich
 
         show(selection_table(selection))
-        print(trainable_line(selection, scan))
-        for line in lines:
+        for line in (*trainable_lines(selection, scan, target), *lines):
             print(one_line(line))
         print(f"selection: {path}")

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from spectrum.cli.options import NoiseModelName
 from spectrum.results import Scan
 from spectrum.scanning import union
 from spectrum.scanning.store import spectra_file
+from spectrum.spectra.snr import NoiseModel
 
 __all__ = ["narrowed", "rescored", "spectra_file"]
 
 
-def rescored(scan: Scan, scan_file: Path, noise_model: NoiseModelName | None) -> Scan:
+def rescored(scan: Scan, scan_file: Path, noise_model: NoiseModel | None) -> Scan:
     """The scan under a noise model, from the spectra stored beside its file."""
-    return union.rescored(scan, spectra_file(scan_file), noise_model.value if noise_model else None)
+    return union.rescored(scan, spectra_file(scan_file), noise_model)
 
 
 def narrowed(scans: Sequence[Scan], modules: Sequence[str] | None, exclude: Sequence[str] | None) -> list[Scan]:

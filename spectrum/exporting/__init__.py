@@ -2,16 +2,27 @@
 
 from spectrum.exporting.axolotl import to_axolotl
 from spectrum.exporting.axolotl_lora import to_axolotl_lora
-from spectrum.exporting.axolotl_plugin import PluginFile, plugin_path, to_axolotl_plugin
+from spectrum.exporting.header import adapted_words, trainable_words
+from spectrum.exporting.into import put_into
 from spectrum.exporting.lora import LoraOptions
 from spectrum.exporting.mlx_lm import to_mlx_lm
 from spectrum.exporting.names import to_names, to_regex
 from spectrum.exporting.peft import to_peft
-from spectrum.exporting.refused import refuse
 from spectrum.exporting.selection_json import to_json
 from spectrum.exporting.swift import to_swift
+from spectrum.exporting.targets import (
+    ADAPTERS,
+    REFUSED,
+    Exported,
+    FormatName,
+    check_format,
+    default_embeddings,
+    export,
+    file_name,
+)
 
 __all__ = [
-    "LoraOptions", "PluginFile", "plugin_path", "refuse", "to_axolotl", "to_axolotl_lora", "to_axolotl_plugin",
-    "to_json", "to_mlx_lm", "to_names", "to_peft", "to_regex", "to_swift",
+    "ADAPTERS", "REFUSED", "Exported", "FormatName", "LoraOptions", "adapted_words", "check_format",
+    "default_embeddings", "export", "file_name", "put_into", "to_axolotl", "to_axolotl_lora", "to_json", "to_mlx_lm",
+    "to_names", "to_peft", "to_regex", "to_swift", "trainable_words",
 ]  # fmt: skip

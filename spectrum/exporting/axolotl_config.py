@@ -30,7 +30,15 @@ from spectrum.results.writer import check_writable
 from spectrum.selection import Selection
 
 # Beginnings of the lines of `spectrum.exporting.header`; comments of the user between them stay.
-HEADER = ("# Spectrum: ", "# model: ", "# trainable: ", "# in the adapted ")
+HEADER = (
+    "# Spectrum: ",
+    "# options: ",
+    "# model: ",
+    "# trainable params: ",
+    "# weights in the adapted ",
+    "# in the adapted ",
+    "# trainable: ",
+)
 _PLUGIN = "SpectrumPlugin"
 _FULL = ("unfrozen_parameters",)
 _LORA_SCALARS = ("adapter", "lora_r", "lora_alpha", "lora_dropout")

@@ -25,7 +25,7 @@ def to_axolotl_lora(selection: Selection, scan: Scan, options: LoraOptions) -> t
     """
     targets = lora_targets(selection, scan, options)
     _check(targets)
-    lines = [*header(selection, scan, share="in the adapted and saved modules"), *_scalars(options, targets)]
+    lines = [*header(selection, scan, adapters=True), *_scalars(options, targets)]
     return "\n".join([*lines, *_lists(targets)]) + "\n", targets.notes
 
 
@@ -33,8 +33,8 @@ def _scalars(options: LoraOptions, targets: LoraTargets) -> Iterator[str]:
     yield f"adapter: {'qlora' if options.four_bit else 'lora'}"
     if options.four_bit:
         yield "load_in_4bit: true"
-    yield f"lora_r: {options.rank}"
-    yield f"lora_alpha: {options.scale}"
+    yield f"lora_r: {options.r}"
+    yield f"lora_alpha: {options.lora_alpha}"
     yield "lora_dropout: 0.0"
     if targets.tied:
         yield "peft_ensure_weight_tying: true"

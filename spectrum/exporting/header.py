@@ -1,6 +1,7 @@
 """What the text formats share: the comment lines at their top, and names as YAML takes them."""
 
 import re
+import shlex
 
 from spectrum.errors import SelectionError
 from spectrum.results.scan import Scan
@@ -13,13 +14,15 @@ CONTROL = re.compile(r"[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\u
 _PLAIN = re.compile(r"\^[A-Za-z0-9_.\-\[\]+]+\$|[A-Za-z][A-Za-z0-9_]*[._][A-Za-z0-9_.]*[A-Za-z0-9]")
 
 
-def header(selection: Selection, scan: Scan, *, share: str = "trainable") -> list[str]:
+def header(selection: Selection, scan: Scan, *, adapters: bool = False) -> list[str]:
     """Comment lines: what was chosen, from which model under which names, how much of it is trained.
+
+    Programs read the choice back from the line `# options:`; the line above it is for people.
 
     Args:
         selection: what was chosen.
         scan: that it was chosen from.
-        share: what the selected part of the model's weights is called.
+        adapters: the selected modules get adapters.
     """
     model = scan.model
     exact = f"{model.model_class}, transformers {model.transformers}, {model.name_mapping}"
@@ -27,8 +30,9 @@ def header(selection: Selection, scan: Scan, *, share: str = "trainable") -> lis
     revision = f" @ {model.revision}" if model.revision else ""
     return [
         comment(f"Spectrum: {selection.description}"),
+        comment(f"options: {shlex.join(selection.options)}"),
         comment(f"model: {model.id}{revision}   names: {names}"),
-        comment(f"{share}: {_share(selection, scan)}"),
+        comment(adapted_words(selection, scan) if adapters else trainable_words(selection, scan)),
     ]
 
 
@@ -56,8 +60,17 @@ def refuse_control(name: str) -> None:
         )
 
 
-def _share(selection: Selection, scan: Scan) -> str:
+def trainable_words(selection: Selection, scan: Scan) -> str:
+    """How much is trained, in the words of PEFT's `print_trainable_parameters`."""
     trainable, total = selection.trainable, scan.model.parameters
     if trainable is None or not total:
-        return "unknown, the scan does not hold shapes"
-    return f"{trainable:,} of {total:,} parameters ({100 * trainable / total:.1f} %)"
+        return "trainable params: unknown, because the scan does not hold shapes"
+    return f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {100 * trainable / total:.1f}"
+
+
+def adapted_words(selection: Selection, scan: Scan) -> str:
+    """How much of the model is in the modules that get adapters or are trained beside them."""
+    trainable, total = selection.trainable, scan.model.parameters
+    if trainable is None or not total:
+        return "weights in the adapted modules: unknown, because the scan does not hold shapes"
+    return f"weights in the adapted modules: {trainable:,} of {total:,} ({100 * trainable / total:.1f} %)"

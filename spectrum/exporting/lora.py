@@ -22,10 +22,11 @@ from spectrum.errors import SelectionError
 from spectrum.exporting.header import refuse_control
 from spectrum.exporting.matching import confirm, escaped, expanded, expression, runtime_names
 from spectrum.results.scan import ParameterScore, Scan, Unscored
-from spectrum.selection import Group, Selection
+from spectrum.selection import Group, Selection, embedding_size
 
 _OF_EXPERTS = re.compile(r"(^|\.)(gate|gate_proj|up_proj|down_proj|w1|w2|w3)$")
 _TIEABLE = "embed_tokens"  # the name under which PEFT finds an embedding that the head is tied to
+DEFAULT_RANK = 16
 _STEPS = 2  # ranks lie between a quarter and four times the one asked for
 
 
@@ -34,21 +35,26 @@ class LoraOptions:
     """How the adapters are made.
 
     Attributes:
-        rank: of every adapter, or of the typical one where ranks follow SNR.
+        rank: of every adapter, or of the typical one if ranks follow SNR; None is 16.
         alpha: scale of the adapter's output is alpha / rank; None is twice the rank.
         by_snr: a matrix of more SNR than its module type's median gets a higher rank, one of less a lower.
         four_bit: the linear layers are held in 4 bit (QLoRA).
     """
 
-    rank: int = 16
+    rank: int | None = None
     alpha: int | None = None
     by_snr: bool = False
     four_bit: bool = False
 
     @property
-    def scale(self) -> int:
+    def r(self) -> int:
+        """The rank, as given or by default."""
+        return DEFAULT_RANK if self.rank is None else self.rank
+
+    @property
+    def lora_alpha(self) -> int:
         """Alpha, as given or by default."""
-        return 2 * self.rank if self.alpha is None else self.alpha
+        return 2 * self.r if self.alpha is None else self.alpha
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,8 @@ def lora_targets(selection: Selection, scan: Scan, options: LoraOptions) -> Lora
         saved=tuple(dict.fromkeys(_owner(name) for name in (*selection.embeddings, *selection.norms))),
         tied=bool(selection.embeddings) and _is_tied(selection, scan),
         ranks={keys[name]: rank for name, rank in ranks.items()},
-        alphas={keys[name]: max(1, round(options.scale * rank / options.rank)) for name, rank in ranks.items()},
-        notes=tuple(_notes(selection, by_parameter, options)),
+        alphas={keys[name]: max(1, round(options.lora_alpha * rank / options.r)) for name, rank in ranks.items()},
+        notes=tuple(_notes(selection, scan, by_parameter, options)),
     )
     _confirm(targets, by_module, scan)
     return targets
@@ -114,7 +120,7 @@ def _modules(items: Sequence[ParameterScore], scan: Scan, *, stacked: bool) -> t
         if stacked:
             raise SelectionError(
                 f"The scan of '{scan.model.id}' has stacked experts and experts in modules of their own; PEFT cannot "
-                "be told exactly which. Leave one kind out with --exclude."
+                "select exactly some of them. Leave one kind out with --exclude."
             )
         return expression(owners)
     return tuple(owners)
@@ -176,8 +182,8 @@ def _ranks(groups: Sequence[Group], options: LoraOptions) -> dict[str, int]:
         for item in group.selected:
             snr = max(numbers, default=1.0) if item.snr is None else item.snr
             step = max(-_STEPS, min(_STEPS, round(log2(snr / middle)))) if snr > 0 else -_STEPS
-            rank = max(1, round(options.rank * 2.0**step))
-            if rank != options.rank:
+            rank = max(1, round(options.r * 2.0**step))
+            if rank != options.r:
                 ranks[item.name] = rank
     return ranks
 
@@ -187,8 +193,16 @@ def _key(path: str) -> str:
     return f"^{escaped(path)}"
 
 
-def _notes(selection: Selection, by_parameter: Sequence[ParameterScore], options: LoraOptions) -> list[str]:
-    notes = []
+def _embedding_note(selection: Selection, scan: Scan) -> str:
+    if not selection.embeddings:
+        return "Embedding and head are frozen, as is usual with adapters. --embeddings train trains them as well."
+    size = embedding_size(selection, scan)
+    amount = "" if size is None else f", {size:,} weights,"
+    return f"Embedding and head{amount} are trained in full beside the adapters. --embeddings freeze leaves them out."
+
+
+def _notes(selection: Selection, scan: Scan, by_parameter: Sequence[ParameterScore], options: LoraOptions) -> list[str]:
+    notes = [_embedding_note(selection, scan)]
     if selection.biases:
         notes.append(
             f"LoRA adapts matrices: the {len(selection.biases)} biases beside selected weights stay as they are."

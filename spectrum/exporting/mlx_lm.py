@@ -58,13 +58,13 @@ def to_mlx_lm(selection: Selection, scan: Scan, options: LoraOptions) -> tuple[s
         "fine_tune_type: lora",
         "num_layers: -1",
         "lora_parameters:",
-        f"  rank: {options.rank}",
-        f"  scale: {options.scale / options.rank:.4g}",
+        f"  rank: {options.r}",
+        f"  scale: {options.lora_alpha / options.r:.4g}",
         "  dropout: 0.0",
         "  keys:",
         *(f"  - {scalar(key)}" for key in keys),
     ]
-    lines = [*header(selection, scan, share="in the adapted modules"), *settings]
+    lines = [*header(selection, scan, adapters=True), *settings]
     return "\n".join(lines) + "\n", tuple(_notes(selection))
 
 
@@ -95,5 +95,7 @@ def _renamed(path: str, block: str, renamed: str) -> str:
 def _notes(selection: Selection) -> Iterator[str]:
     if selection.embeddings:
         yield "MLX-LM trains adapters only: embedding and head get one as well. --embeddings freeze leaves them out."
+    else:
+        yield "Embedding and head are frozen, as is usual with adapters. --embeddings train adapts them as well."
     if selection.biases:
         yield f"LoRA adapts matrices: the {len(selection.biases)} biases beside selected weights stay as they are."

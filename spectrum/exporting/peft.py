@@ -15,7 +15,7 @@ def to_peft(selection: Selection, scan: Scan, options: LoraOptions) -> tuple[str
         SelectionError: what PEFT cannot express, or would match otherwise.
     """
     targets = lora_targets(selection, scan, options)
-    settings = {"r": options.rank, "lora_alpha": options.scale, "lora_dropout": 0.0, "bias": "none"}
+    settings = {"r": options.r, "lora_alpha": options.lora_alpha, "lora_dropout": 0.0, "bias": "none"}
     text = json.dumps(settings | _settings(targets), allow_nan=False, indent=1, ensure_ascii=False)
     return f"{text}\n", targets.notes
 

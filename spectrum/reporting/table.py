@@ -6,9 +6,10 @@ from rich.table import Table
 from rich.text import Text
 
 from spectrum.errors import one_line
+from spectrum.exporting import ADAPTERS, adapted_words, trainable_words
 from spectrum.naming import common_prefix, natural_key
 from spectrum.results.scan import ParameterScore, Scan
-from spectrum.selection import Group, Selection, rank
+from spectrum.selection import Group, Selection, embedding_size, rank
 
 
 def selection_table(selection: Selection) -> Table:
@@ -30,12 +31,18 @@ def parameter_table(scan: Scan) -> Table:
     return table
 
 
-def trainable_line(selection: Selection, scan: Scan) -> str:
-    """What is trained in number and percent."""
-    if selection.trainable is None or not scan.model.parameters:
-        return "trainable: unknown, the scan does not hold shapes"
-    share = 100 * selection.trainable / scan.model.parameters
-    return f"trainable: {selection.trainable:,} of {scan.model.parameters:,} parameters ({share:.1f} %)"
+def trainable_lines(selection: Selection, scan: Scan, format: str = "axolotl") -> list[str]:  # noqa: A002
+    """How much is trained, and how much of that is embedding and head if they are trained."""
+    lines = [adapted_words(selection, scan) if format in ADAPTERS else trainable_words(selection, scan)]
+    size = embedding_size(selection, scan)
+    if selection.embeddings:
+        amount = "" if size is None or not scan.model.parameters else f": {size:,}, {_share(size, scan)} of the model"
+        lines.append(f"of these, embedding and head{amount}; --embeddings freeze leaves them out")
+    return lines
+
+
+def _share(size: int, scan: Scan) -> str:
+    return f"{100 * size / (scan.model.parameters or size):.1f} %"
 
 
 def show_number(number: float | None) -> str:

@@ -27,7 +27,7 @@ class TopPercent:
 
 @dataclass(frozen=True)
 class Count:
-    """This many, or all where there are fewer."""
+    """This many of each module type, or all if there are fewer."""
 
     count: int
 
@@ -44,7 +44,7 @@ class MinSnr:
 
     def __post_init__(self) -> None:
         if not 0 <= self.snr < float("inf"):
-            raise SelectionError(f"{self.snr} is no SNR to choose by: give a finite number, 0 or more.")
+            raise SelectionError(f"{self.snr} is not an SNR to choose by: give a finite number, 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Choice:
             order: the worst, by chance, by layer from the first or from the last.
         seed: of the strategy 'random'.
         whole_layers: score and choose layers, and take every ranked parameter of those.
+        modules: shell patterns of the module types to choose from; () is all.
+        exclude: shell patterns of module types to leave out.
         embeddings: whether the embedding and the head are trained, whatever their score.
         norms: whether all norms are trained.
 
@@ -94,6 +96,8 @@ class Choice:
     strategy: Strategy = "top"
     seed: int = 0
     whole_layers: bool = False
+    modules: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     embeddings: Treatment = "train"
     norms: Treatment = "freeze"
 
@@ -101,4 +105,4 @@ class Choice:
         if self.whole_layers and isinstance(self.rule, MinSnr | PerType):
             raise SelectionError("Whole layers have no SNR and no module type: choose them by percentage or count.")
         if isinstance(self.rule, MinSnr) and self.score != "snr":
-            raise SelectionError(f"A smallest SNR says nothing of parameters ranked by {self.score}.")
+            raise SelectionError(f"A lowest SNR cannot be combined with a ranking by {self.score}.")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from spectrum.errors import SelectionError
+from spectrum.naming import match_module_types
 from spectrum.results.scan import Scan
 from spectrum.selection.amounts import amounts
 from spectrum.selection.choice import Choice, MaxWeights, TopPercent, Treatment
@@ -12,7 +13,7 @@ from spectrum.selection.pools import Pool, in_order, layer_pools, module_type_po
 from spectrum.selection.ranking import score_keys
 from spectrum.selection.remarks import cut_remarks, rule_remarks, scan_remarks
 from spectrum.selection.types import Group, Selection, with_biases
-from spectrum.selection.wording import describe, tag
+from spectrum.selection.wording import arguments, describe, tag
 
 
 def select_top(
@@ -38,16 +39,16 @@ def select(scan: Scan, choice: Choice, *, conditions: Mapping[str, float] | None
     Args:
         scan: to choose from.
         choice: how.
-        conditions: parameter -> condition number; needed where these are the score.
+        conditions: parameter -> condition number; needed if the score is "condition".
 
     Raises:
         SelectionError: nothing to rank, nothing that the rule takes, or not even the smallest choice fits.
         SpectrumError: a pattern that matches no module type.
     """
-    types = module_type_pools(scan, score_keys(scan, choice.score, conditions=conditions))
+    types = module_type_pools(scan, score_keys(scan, choice.score, conditions=conditions), _module_types(scan, choice))
     if not types:
         raise SelectionError(
-            f"No scored weight matrix of '{scan.model.id}' is left to rank. Where --modules or --exclude "
+            f"No scored weight matrix of '{scan.model.id}' is left to rank. If --modules or --exclude "
             "was given, leave a module type in; 'spectrum show' lists them."
         )
     pools = layer_pools(types) if choice.whole_layers else types
@@ -61,6 +62,8 @@ def select(scan: Scan, choice: Choice, *, conditions: Mapping[str, float] | None
     beside = biases(scan, weights)
     trainable = total([*with_biases(weights, beside), *norms], sizes(scan))
     return Selection(
+        choice=choice,
+        options=arguments(choice, scan.settings.noise_model),
         description=describe(choice, scan.settings.noise_model, percent=percent),
         tag=tag(choice, scan.settings.noise_model),
         top_percent=percent,
@@ -77,8 +80,14 @@ def select(scan: Scan, choice: Choice, *, conditions: Mapping[str, float] | None
     )
 
 
+def _module_types(scan: Scan, choice: Choice) -> Collection[str]:
+    """Those that `modules` and `exclude` leave."""
+    every = {item.module_type for item in scan.parameters}
+    return match_module_types(every, choice.modules, choice.exclude) if choice.modules or choice.exclude else every
+
+
 def _amounts(scan: Scan, choice: Choice, pools: Sequence[Pool]) -> tuple[float | None, list[int]]:
-    """The one percentage of all pools, where there is one, and how many of each pool."""
+    """The one percentage of all pools, if there is one, and how many of each pool."""
     rule = choice.rule
     if isinstance(rule, MaxWeights):
         rule = TopPercent(fitting_percent(scan, choice, rule, pools))

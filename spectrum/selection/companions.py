@@ -6,7 +6,7 @@ from math import prod
 from spectrum.naming import natural_key
 from spectrum.results.scan import ParameterScore, Scan, Unscored
 from spectrum.selection.choice import Choice
-from spectrum.selection.types import with_biases
+from spectrum.selection.types import Selection, with_biases
 
 
 def names_of(scan: Scan, kinds: tuple[str, ...]) -> tuple[str, ...]:
@@ -40,6 +40,11 @@ def biases(scan: Scan, weights: Sequence[str]) -> dict[str, str]:
 def sizes(scan: Scan) -> dict[str, int | None]:
     """Parameter -> number of weights; None where an imported scan does not tell."""
     return {item.name: None if item.shape is None else prod(item.shape) for item in _entries(scan)}
+
+
+def embedding_size(selection: Selection, scan: Scan) -> int | None:
+    """Number of weights of the embedding and head that are trained, with their biases; None if unknown."""
+    return total(with_biases(selection.embeddings, selection.biases), sizes(scan))
 
 
 def total(names: Iterable[str], known: Mapping[str, int | None]) -> int | None:

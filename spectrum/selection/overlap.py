@@ -51,7 +51,7 @@ def overlap(
     rescored = scan.settings.noise_model != plain.settings.noise_model
     if not rescored and selection.top_percent == rule.percent and _takes_the_best(choice):
         return None
-    other = select(plain, Choice(rule))
+    other = select(plain, Choice(rule, modules=choice.modules, exclude=choice.exclude))
     labels = {group.module_type: group.label for group in other.groups}
     other_ranking = rescored or choice.score != "snr"
     keys = score_keys(scan, choice.score, conditions=conditions)
@@ -59,9 +59,11 @@ def overlap(
         plain=other.description,
         shared=len({*selection.weights} & {*other.weights}),
         jaccard=jaccard(selection.weights, other.weights),
-        correlations={labels[name]: value for name, value in correlations(scan, keys, score_keys(plain)).items()}
-        if other_ranking
-        else {},
+        correlations={
+            labels[name]: value
+            for name, value in correlations(scan, keys, score_keys(plain)).items()
+            if other_ranking and name in labels
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
@@ -38,11 +38,11 @@ class Pool:
     units: tuple[Unit, ...]
 
 
-def module_type_pools(scan: Scan, keys: Mapping[str, Key]) -> list[Pool]:
-    """A pool for each module type, in natural order."""
+def module_type_pools(scan: Scan, keys: Mapping[str, Key], module_types: Collection[str]) -> list[Pool]:
+    """A pool for each of these module types, in natural order."""
     members: dict[str, list[ParameterScore]] = defaultdict(list)
     for item in scan.parameters:
-        if item.kind in RANKED:
+        if item.kind in RANKED and item.module_type in module_types:
             members[item.module_type].append(item)
     prefix = common_prefix(members)
     return [

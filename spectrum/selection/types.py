@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spectrum.results.scan import ParameterScore
+from spectrum.selection.choice import Choice
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,21 @@ class Selection:
     """The parameters to train.
 
     Attributes:
-        description: what was chosen, for a person: 'top 25 % of each module type by SNR (noise model iqr)'.
+        choice: what was asked for.
+        options: the same as options of `spectrum select`: 'select SCAN' with them makes this selection.
+        description: the same in words: 'top 25 % of each module type by SNR (noise model iqr)'.
         tag: the same for a file name: 'top25'.
-        top_percent: 0-100, where one percentage of every module type, or of the layers, set how many; else None.
+        top_percent: 0-100 if one percentage of every module type, or of the layers, set how many; else None.
         groups: one per module type, in natural order.
-        embeddings: names of the embedding and head where they are trained.
-        norms: names of norm parameters where they are trained.
+        embeddings: names of the embedding and head if they are trained.
+        norms: names of norm parameters if they are trained.
         biases: selected weight -> its bias.
-        trainable: number of weights; None where the scan does not tell shapes.
-        warnings: whole sentences on what the user should know of this selection.
+        trainable: number of weights; None if the scan does not hold shapes.
+        warnings: whole sentences on what the user should know about this selection.
     """
 
+    choice: Choice
+    options: tuple[str, ...]
     description: str
     tag: str
     top_percent: float | None
@@ -72,5 +77,5 @@ class Selection:
 
 
 def with_biases(weights: Sequence[str], biases: Mapping[str, str]) -> list[str]:
-    """Names, each followed by its bias where it has one."""
+    """Names, each followed by its bias if it has one."""
     return [name for weight in weights for name in (weight, biases.get(weight)) if name is not None]

@@ -34,8 +34,25 @@ def score_words(choice: Choice, noise_model: NoiseModel) -> str:
     return SCORE_NAMES[choice.score] + (f" (noise model {noise_model})" if _thresholded(choice) else "")
 
 
+def arguments(choice: Choice, noise_model: NoiseModel) -> tuple[str, ...]:
+    """The choice as options of `spectrum select`; what is not there has the default."""
+    options: dict[str, str | None] = {
+        **_rule_options(choice),
+        "--score": None if choice.score == "snr" else choice.score,
+        "--strategy": None if choice.strategy == "top" else choice.strategy,
+        "--seed": str(choice.seed) if choice.strategy == "random" else None,
+        "--modules": ",".join(choice.modules) or None,
+        "--exclude": ",".join(choice.exclude) or None,
+        "--embeddings": None if choice.embeddings == "train" else choice.embeddings,
+        "--norms": None if choice.norms == "freeze" else choice.norms,
+        "--noise-model": None if noise_model == "iqr" else noise_model,
+    }
+    flags = ("--whole-layers",) if choice.whole_layers else ()
+    return (*(word for name, value in options.items() if value is not None for word in (name, value)), *flags)
+
+
 def tag(choice: Choice, noise_model: NoiseModel) -> str:
-    """The choice as part of a file name; different ones have different tags, but for embeddings and norms."""
+    """The choice as part of a file name. Different ones have different tags, except for embeddings."""
     plain_percent = isinstance(choice.rule, TopPercent)
     parts = (
         "layers" if choice.whole_layers else "",
@@ -44,6 +61,9 @@ def tag(choice: Choice, noise_model: NoiseModel) -> str:
         f"seed{choice.seed}" if choice.strategy == "random" else "",
         "" if choice.score == "snr" else choice.score,
         "" if noise_model == "iqr" or not _thresholded(choice) else noise_model,
+        _patterns_tag("modules", choice.modules),
+        _patterns_tag("exclude", choice.exclude),
+        "norms" if choice.norms == "train" else "",
     )
     return "-".join(part for part in parts if part)
 
@@ -89,10 +109,33 @@ def _rule_tag(choice: Choice) -> str:
     return _per_type_tag(rule)
 
 
+def _rule_options(choice: Choice) -> dict[str, str | None]:
+    rule = choice.rule
+    if isinstance(rule, TopPercent):
+        return {"--top": number(rule.percent)}
+    if isinstance(rule, Count):
+        return {"--count": str(rule.count)}
+    if isinstance(rule, MinSnr):
+        return {"--min-snr": number(rule.snr)}
+    if isinstance(rule, MaxWeights):
+        percent = None if rule.model_percent is None else number(rule.model_percent)
+        return {"--max-params": None if rule.limit is None else str(rule.limit), "--trainable": percent}
+    rules = ",".join(f"{pattern}={number(share)}" for pattern, share in rule.rules)
+    return {"--per-type": rules, "--top": None if rule.otherwise is None else number(rule.otherwise)}
+
+
 def _per_type_tag(rule: PerType) -> str:
-    """Readable as far as a file name can be, and a hash of the whole, for patterns hold what file names may not."""
     others = () if rule.otherwise is None else (("*", rule.otherwise),)
     text = ",".join(f"{pattern}={number(share)}" for pattern, share in (*others, *rule.rules))
+    return f"per-type-{_readable(text)}"
+
+
+def _patterns_tag(word: str, patterns: tuple[str, ...]) -> str:
+    return f"{word}-{_readable(','.join(patterns))}" if patterns else ""
+
+
+def _readable(text: str) -> str:
+    """Patterns as far as a file name can hold them, and a hash of the whole."""
     plain = re.sub(r"\.\*|(?<![^,])\*(?==)", lambda found: "" if found[0] == ".*" else "all", text)
     readable = re.sub(r"[^A-Za-z0-9=_]+", "_", plain).strip("_")[:_LONGEST_TAG]
-    return f"per-type-{readable}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -101,8 +101,8 @@ def test_scan_names_the_file_after_the_choice(llama, run):
     plain = Path("snr_results/tiny-llama.top25.yaml").read_bytes()
     words = ["--strategy", "random", "--seed", "7"]
     _, out, _ = run("scan", "--model", llama, *words)
-    *_, trainable, overlap, path = out.splitlines()
-    assert trainable.startswith("trainable: ")
+    *_, trainable, _, overlap, path = out.splitlines()
+    assert trainable.startswith("trainable params: ")
     assert overlap.startswith("overlap with top 25 % of each module type by SNR (noise model iqr): ")
     assert path == "selection: snr_results/tiny-llama.random25-seed7.yaml"
     _, out, err = run("scan", "--model", llama, *words, "--format", "json")
@@ -136,25 +136,29 @@ def test_the_same_options_everywhere(run):
         (["--min-snr", "3", "--score", "ratio"], 2, "give --min-snr or --score ratio, not both."),
         (["--seed", "3"], 2, "only --strategy random draws by a seed."),
         (["--count", "0"], 2, "Invalid value for '--count'"),
-        (["--min-snr", "nan"], 2, "nan is no SNR: give a finite number, 0 or more."),
-        (["--min-snr", "-1"], 2, "-1 is no SNR"),
+        (["--min-snr", "nan"], 2, "nan is not an SNR: give a finite number, 0 or more."),
+        (["--min-snr", "-1"], 2, "-1 is not an SNR"),
         (["--min-snr", "1e9"], 1, "No parameter has an SNR of 1e+09 or more; the highest is "),
-        (["--max-params", "2.5Q"], 2, "'2.5Q' is no number of weights: give a whole number, or one such as 30k, 800M"),
-        (["--max-params", "0"], 2, "'0' is no number of weights"),
-        (["--max-params", "1.0005k"], 2, "'1.0005k' is no number of weights"),
-        (["--max-params", "-3"], 2, "'-3' is no number of weights"),
-        (["--max-params", "9" * 5000], 2, "is no number of weights"),
+        (
+            ["--max-params", "2.5Q"],
+            2,
+            "'2.5Q' is not a number of weights: give a whole number, or one such as 30k, 800M",
+        ),
+        (["--max-params", "0"], 2, "'0' is not a number of weights"),
+        (["--max-params", "1.0005k"], 2, "'1.0005k' is not a number of weights"),
+        (["--max-params", "-3"], 2, "'-3' is not a number of weights"),
+        (["--max-params", "9" * 5000], 2, "is not a number of weights"),
         (
             ["--max-params", "31"],
             1,
             "Not even the smallest choice fits: one parameter of each module type and what is",
         ),
-        (["--trainable", "0"], 2, "'0' is no percentage: give more than 0 and at most 100."),
-        (["--trainable", "101%"], 2, "'101%' is no percentage"),
-        (["--trainable", "a third"], 2, "'a third' is no percentage"),
-        (["--per-type", "mlp.*"], 2, "'mlp.*' is no rule: give PATTERN=PERCENT, as in 'mlp.*=50,self_attn.*=25'."),
-        (["--per-type", "mlp.*=50,"], 2, "'' is no rule"),
-        (["--per-type", "mlp.*=x"], 2, "'x' is no percentage: give 0 and at most 100."),
+        (["--trainable", "0"], 2, "'0' is not a percentage: give more than 0, at most 100."),
+        (["--trainable", "101%"], 2, "'101%' is not a percentage"),
+        (["--trainable", "a third"], 2, "'a third' is not a percentage"),
+        (["--per-type", "mlp.*"], 2, "'mlp.*' is not a rule: give PATTERN=PERCENT, as in 'mlp.*=50,self_attn.*=25'."),
+        (["--per-type", "mlp.*=50,"], 2, "'' is not a rule"),
+        (["--per-type", "mlp.*=x"], 2, "'x' is not a percentage: give 0 or more, at most 100."),
         (["--per-type", "mpl.*=50"], 1, "No module type matches 'mpl.*'. Near ones: mlp."),
         (["--score", "kappa"], 2, "Invalid value for '--score'"),
         (["--strategy", "worst"], 2, "Invalid value for '--strategy'"),
@@ -215,7 +219,7 @@ def test_nothing_left_to_rank(scanned, run):
     assert (code, err) == (
         1,
         (
-            "spectrum: No scored weight matrix of 'tiny-llama' is left to rank. Where --modules or --exclude was "
+            "spectrum: No scored weight matrix of 'tiny-llama' is left to rank. If --modules or --exclude was "
             "given, leave a module type in; 'spectrum show' lists them.\n"
         ),
     )

@@ -112,9 +112,9 @@ def test_two_noise_models_of_one_scan(llama, run):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--at", "0"], 2, "0 is out of range: give more than 0 and at most 100."),
-        (["--at", "10,x"], 2, "'10,x' is no list of percentages, such as 10,25,50."),
-        (["--at", ""], 2, "'' is no list of percentages"),
+        (["--at", "0"], 2, "0 is out of range: give more than 0, at most 100."),
+        (["--at", "10,x"], 2, "'10,x' is not a list of percentages: give numbers such as 10,25,50."),
+        (["--at", ""], 2, "'' is not a list of percentages"),
         (["--fail-below", "1.5"], 2, "1.5 is out of range: give more than -1 and at most 1."),
         (["--fail-below", "nan"], 2, "nan is out of range"),
         (["--movers", "-1"], 2, "Invalid value for '--movers'"),

@@ -52,8 +52,12 @@ def test_printed_table(llama, run):
         assert line.split() == [kind, "12", *(n.replace("inf", "saturated") for n in numbers), saturated, "3"]
     sizes = [rows * cols for rows, cols in LLAMA_SHAPES.values()]
     trained, total = 3 * sum(sizes) + 2 * 80 * 64, 12 * (sum(sizes) + 2 * 64) + 2 * 80 * 64 + 64
-    assert lines[8] == f"trainable: {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %)"
-    assert lines[9:] == ["selection: snr_results/tiny-llama.top25.yaml"]
+    share, outer = 100 * trained / total, 1_024_000 / total
+    assert lines[8] == f"trainable params: {trained:,} || all params: {total:,} || trainable%: {share:.1f}"
+    assert lines[9:] == [
+        f"of these, embedding and head: 10,240, {outer:.1f} % of the model; --embeddings freeze leaves them out",
+        "selection: snr_results/tiny-llama.top25.yaml",
+    ]
     assert [line for line in err.splitlines() if not line.startswith("warning:")] == [
         "Scanning 84 matrices of 84 parameters of 'tiny-llama'.",
         "Wrote 'snr_results/tiny-llama.json' and 'snr_results/tiny-llama.spectra.safetensors'.",
@@ -368,14 +372,14 @@ def test_nothing_to_score(tmp_path, run):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--top", "0"], 2, "Invalid value for '--top': 0 is out of range: give more than 0 and at most 100."),
+        (["--top", "0"], 2, "Invalid value for '--top': 0 is out of range: give more than 0, at most 100."),
         (["--top", "101"], 2, "101 is out of range"),
         (["--top", "nan"], 2, "nan is out of range"),
         (["--top", "many"], 2, "Invalid value for '--top'"),
         (["--modules", "mlp.downproj"], 1, "No module type matches 'mlp.downproj'. Near ones: mlp.down_proj"),
         (["--noise-model", "gauss"], 2, "Invalid value for '--noise-model'"),
         (["--device", "cuda:9"], 1, "This machine has no device 'cuda:9' that torch can use"),
-        (["--device", "quantum"], 2, "'quantum' is no device"),
+        (["--device", "quantum"], 2, "'quantum' is not a device"),
         (["--demo"], 2, "give either --model MODEL or --demo"),
         (["--frobnicate"], 2, "No such option: --frobnicate"),
         (["--out", "taken/out"], 1, "The output folder 'taken/out' cannot be written to"),

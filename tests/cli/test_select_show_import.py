@@ -27,7 +27,7 @@ def test_select_prints_the_yaml(scanned, run):
 
 def test_select_to_a_file(scanned, run):
     """--out writes there and prints nothing."""
-    assert run("select", SCAN, "--top", "50", "--out", "deep/x.yaml") == (0, "", "")
+    assert run("select", SCAN, "--top", "50", "--out", "deep/x.yaml") == (0, "", "Wrote 'deep/x.yaml'.\n")
     assert len(yaml.safe_load(Path("deep/x.yaml").read_text())["unfrozen_parameters"]) == 2 + 7 * 6
 
 
@@ -167,7 +167,7 @@ def test_import_of_the_empty_file(published, run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--top", "abc"], "Invalid value for '--top': 'abc' is no percentage: give more than 0 and at most 100."),
+        (["--top", "abc"], "Invalid value for '--top': 'abc' is not a percentage: give more than 0, at most 100."),
         (["--strategy", "best"], "'best' is not one of 'top', 'bottom', 'random', 'first', 'last'."),
         (["--count", "0"], "greater than or equal to 1."),
     ],
@@ -192,3 +192,38 @@ def test_help_lists_the_commands_in_the_order_of_their_use(run):
         "budget",
         "check",
     ]
+
+
+def test_a_scan_is_found_by_the_name_of_its_model(run):
+    """`owner/name`, or the name of a folder, as `scan` stored it; a name without a scan is an error that says so."""
+    numbers = {f"model.layers.{n}.mlp.up_proj": {"snr": n + 0.5, "type": "mlp.up_proj"} for n in range(4)}
+    Path("old.json").write_text(json.dumps(numbers))
+    assert run("import", "old.json", "--model", "Qwen/Qwen3-8B")[1] == "snr_results/Qwen--Qwen3-8B.json\n"
+    for command in ("select", "show"):
+        by_path = run(command, "snr_results/Qwen--Qwen3-8B.json")
+        assert (by_path[0], run(command, "Qwen/Qwen3-8B")) == (0, by_path)
+    assert run("diff", "Qwen/Qwen3-8B", "Qwen/Qwen3-8B")[0] == 0
+    code, _, err = run("select", "Qwen/Qwen3-9B")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "There is neither a scan file 'Qwen/Qwen3-9B' nor a scan of a model of that name in 'snr_results'." in err
+
+
+def test_patterns_with_commas(run):
+    """`--modules a,b` is `--modules a --modules b`."""
+    names = ("mlp.up_proj", "mlp.down_proj", "self_attn.q_proj")
+    numbers = {f"model.layers.{n}.{name}": {"snr": n + 0.5, "type": name} for n in range(4) for name in names}
+    Path("old.json").write_text(json.dumps(numbers))
+    run("import", "old.json", "--model", "m")
+    both = run("select", "m", "--modules", "mlp.up_proj", "--modules", "self_attn.*", "--format", "names")[1]
+    assert run("select", "m", "--modules", "mlp.up_proj, self_attn.*", "--format", "names")[1] == both
+    assert both.count("\n") == 2
+
+
+def test_a_fraction_in_place_of_a_percentage(run):
+    """0.25 selects a quarter of a percent, and says how a quarter is written; 1 and more say nothing."""
+    numbers = {f"model.layers.{n}.mlp.up_proj": {"snr": n + 0.5, "type": "mlp.up_proj"} for n in range(4)}
+    Path("old.json").write_text(json.dumps(numbers))
+    run("import", "old.json", "--model", "m")
+    for top, said in (("0.25", "0.25 %; for a quarter give 25."), ("0.3", "0.3 %; for that share give 30.")):
+        assert f"warning: this is {said}" in run("select", "m", "--top", top)[2]
+    assert "warning: this is" not in run("select", "m", "--top", "1")[2]

@@ -37,8 +37,9 @@ def _example():
 
 _GOLDEN = f"""\
 # Spectrum: top 25 % of each module type by SNR (noise model iqr)
+# options: --top 25
 # model: owner/name @ {"c" * 40}   names: as in the checkpoint
-# trainable: 108 of 400 parameters (27.0 %)
+# trainable params: 108 || all params: 400 || trainable%: 27.0
 unfrozen_parameters:
 - ^lm_head.weight$
 # mlp.gate_proj: 3 of 12, SNR 11 to 9

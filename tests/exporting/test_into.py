@@ -409,7 +409,7 @@ def test_from_the_command_line(run, llama):
     assert scanned.startswith("base_model: ./tiny-llama\n# comment\nadapter:\n# Spectrum: top 50 %")
     before = config.stat()
     code, out, err = run("select", "snr_results/tiny-llama.json", "--top", "50", "--into", config)
-    assert (code, out, err) == (0, "", "'config.yml' holds this selection already.\n")
+    assert (code, out, err) == (0, "", "This selection was already in 'config.yml'.\n")
     assert (config.read_text(), config.stat().st_mode, config.stat().st_mtime_ns) == (
         scanned, before.st_mode, before.st_mtime_ns,
     )  # fmt: skip
@@ -436,7 +436,7 @@ def test_parameters_have_no_dropout(axolotl_config):
         (["--into", "latin.yml"], 1, "'latin.yml' is not UTF-8 text."),
         (["--into", "x.yml", "--format", "peft"], 2, "it takes --format axolotl or axolotl-lora"),
         (["--into", "x.yml", "--out", "y"], 2, "give either --out or --into"),
-        (["--rank-pattern"], 2, "--format axolotl makes no adapters; these do: peft, axolotl-lora, mlx-lm"),
+        (["--rank-pattern"], 2, "--format axolotl makes no adapters; these do: axolotl-lora, peft, mlx-lm"),
         (["--format", "peft", "--lora-rank", "0"], 2, "'--lora-rank'"),
     ],
 )

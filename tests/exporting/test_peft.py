@@ -52,12 +52,18 @@ def _saved(model):
     return {_name(name).replace(".modules_to_save.default", "") for name in trained if "modules_to_save" in name}
 
 
+FREEZE = "--embeddings freeze leaves them out."
+
+
 def test_golden():
     """The whole text, ranks by SNR included."""
     scan = example()
     text, notes = to_peft(select_top(scan, 50), scan, LoraOptions(rank=8, by_snr=True))
     assert text == golden("peft.json")
-    assert notes == ("LoRA adapts matrices: the 2 biases beside selected weights stay as they are.",)
+    assert notes == (
+        f"Embedding and head, 9,216 weights, are trained in full beside the adapters. {FREEZE}",
+        "LoRA adapts matrices: the 2 biases beside selected weights stay as they are.",
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -169,7 +175,7 @@ def test_thousands_of_modules_are_one_expression(peft):
     settings = _settings(select_top(scan, 50, embeddings="freeze"), scan, by_snr=True)
     assert len(settings["target_modules"]) < 200
     _, notes = to_peft(select_top(scan, 50, embeddings="freeze"), scan, LoraOptions())
-    assert notes[0].endswith("on transformers 5, PEFT looks at their last part only, in all layers.")
+    assert notes[1].endswith("on transformers 5, PEFT looks at their last part only, in all layers.")
     model = torch.nn.Module()
     for layer in (0, 1, 12, 23):
         for expert in (0, 7, 63):

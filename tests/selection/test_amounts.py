@@ -79,11 +79,11 @@ def test_a_pattern_that_matches_nothing():
     ("rule", "message"),
     [
         (lambda: Count(0), "0 of each module type cannot be selected"),
-        (lambda: MinSnr(float("nan")), "nan is no SNR to choose by"),
-        (lambda: MinSnr(-1), "-1 is no SNR to choose by"),
+        (lambda: MinSnr(float("nan")), "nan is not an SNR to choose by"),
+        (lambda: MinSnr(-1), "-1 is not an SNR to choose by"),
         (lambda: Choice(MinSnr(1), whole_layers=True), "Whole layers have no SNR and no module type"),
         (lambda: Choice(PerType(()), whole_layers=True), "Whole layers have no SNR and no module type"),
-        (lambda: Choice(MinSnr(1), score="ratio"), "A smallest SNR says nothing of parameters ranked by ratio"),
+        (lambda: Choice(MinSnr(1), score="ratio"), "A lowest SNR cannot be combined with a ranking by ratio"),
     ],
 )
 def test_what_cannot_be_asked_for(rule, message):
