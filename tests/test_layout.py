@@ -13,7 +13,7 @@ ROOT = Path(spectrum.__file__).parent
 # In the order of DESIGN.md's pipeline. A module may import from its own stage and from earlier ones.
 STAGES = [
     "errors", "untrusted", "checkpoint", "naming", "spectra", "results", "scanning", "selection", "exporting",
-    "checking", "budget", "reporting", "bench", "demo", "cli",
+    "checking", "budget", "reporting", "bench", "demo", "api", "cli",
 ]  # fmt: skip
 # And what looks like a later stage but stands beside the line, using what is above it only.
 ENTRY_POINTS = {"__init__", "__main__"}
