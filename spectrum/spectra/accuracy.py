@@ -75,7 +75,7 @@ FLOAT32_GRAM = Rounding(unit=2.0**-24, local=4.0, spread=30.0, largest=20.0, edg
 FLOAT64 = Rounding(unit=2.0**-53, local=40.0, spread=50.0, largest=600.0, edge=10.0)
 
 
-def score_error(eigenvalues: Array, q: int, rounding: Rounding) -> float:
+def score_error(eigenvalues: Array, q: int, rounding: Rounding, entry_error: float = 0.0) -> float:
     """Estimate the relative error of threshold and SNR (noise model iqr) that come from rounded eigenvalues.
 
     For the other noise models, computed later from the same spectrum, the sums and the quantile or moment behind the
@@ -86,6 +86,7 @@ def score_error(eigenvalues: Array, q: int, rounding: Rounding) -> float:
         eigenvalues: (p,), descending, of the Gram matrix of the smaller side; slightly negative ones count as 0.
         q: the longer side.
         rounding: FLOAT32, FLOAT32_GRAM (float64 eigenvalues of a float32 Gram matrix) or FLOAT64.
+        entry_error: of the Gram matrix, on the scale of the eigenvalues.
 
     Returns:
         The larger of the two relative errors. A singular value too near the threshold to be called signal or noise
@@ -93,7 +94,7 @@ def score_error(eigenvalues: Array, q: int, rounding: Rounding) -> float:
         threshold that cannot be told from 0.
     """
     values = np.sqrt(np.maximum(eigenvalues, 0.0))  # (p,), descending
-    errors = value_errors(eigenvalues, rounding)
+    errors = value_errors(eigenvalues, rounding, entry_error)
     factor = float(1.0 + np.sqrt(values.size / q)) / NORMAL_IQR
     threshold = float((_quartile(values, 0.75) - _quartile(values, 0.25)) * factor)
     threshold_error = float(np.hypot(_quartile(errors, 0.75), _quartile(errors, 0.25))) * factor
@@ -109,23 +110,23 @@ def score_error(eigenvalues: Array, q: int, rounding: Rounding) -> float:
     return max(threshold_error / threshold, parts + 0.5 * rounding.largest * rounding.unit)
 
 
-def value_errors(eigenvalues: Array, rounding: Rounding) -> Array:
+def value_errors(eigenvalues: Array, rounding: Rounding, entry_error: float = 0.0) -> Array:
     """Error of each singular value, (p,): to first order where it is resolved, else the size it could hide at."""
     clipped = np.maximum(eigenvalues, 0.0)
-    moved = _eigenvalue_errors(eigenvalues, rounding)
+    moved = _eigenvalue_errors(eigenvalues, rounding, entry_error)
     slope = np.sqrt(np.maximum(clipped, moved)) + np.sqrt(np.maximum(clipped - moved, 0.0))
     # Twice the root: rank-deficient matrices were the only family that came close to the plain root.
     return np.where(clipped > moved, moved / slope, 2.0 * np.sqrt(moved))
 
 
-def resolved(eigenvalues: Array, rounding: Rounding) -> bool:
+def resolved(eigenvalues: Array, rounding: Rounding, entry_error: float = 0.0) -> bool:
     """Whether every eigenvalue is larger than its error."""
-    return bool(np.all(eigenvalues > _eigenvalue_errors(eigenvalues, rounding)))
+    return bool(np.all(eigenvalues > _eigenvalue_errors(eigenvalues, rounding, entry_error)))
 
 
-def _eigenvalue_errors(eigenvalues: Array, rounding: Rounding) -> Array:
+def _eigenvalue_errors(eigenvalues: Array, rounding: Rounding, entry_error: float) -> Array:
     spread = float(np.linalg.norm(eigenvalues)) / eigenvalues.size
-    return rounding.unit * (rounding.local * np.maximum(eigenvalues, 0.0) + rounding.spread * spread)
+    return rounding.unit * (rounding.local * np.maximum(eigenvalues, 0.0) + rounding.spread * spread) + entry_error
 
 
 def _widened(errors: Array, factor: float) -> Array:

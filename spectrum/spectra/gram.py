@@ -59,8 +59,46 @@ def slice_length(p: int) -> int:
     return max(p // 8, 1, min(LONGEST_SLICE, PANEL_NUMBERS // p))
 
 
-def gram_matrix(read_rows: ReadRows, shape: tuple[int, int], dtype: torch.dtype, device: str) -> tuple[Tensor, int]:
-    """Lower triangle of the (p, p) Gram matrix times 4**-exponent, and the exponent; above it lies nothing."""
+@dataclass(frozen=True)
+class Gram:
+    """A (p, p) Gram matrix times 4**-exponent. Only its lower triangle is defined.
+
+    Attributes:
+        values: the diagonal is summed in float64, the rest in the dtype of the matrix.
+        exponent: of the scale.
+        sum_error: the largest relative error of a diagonal entry before it was replaced by the float64 sum.
+        largest: magnitude of the largest entry beside the diagonal.
+    """
+
+    values: Tensor
+    exponent: int
+    sum_error: float
+    largest: float
+
+    def entry_error(self) -> float:
+        """Bound on the error of an entry: any of them may be relatively as far off as the worst diagonal sum."""
+        return self.sum_error * self.largest
+
+    def closer_entry_error(self) -> float:
+        """The same, for the eigenvalues up to their mean. Slower, never larger.
+
+        Two rows of correlation r and size d have no eigenvalue below (1 - r) d. A smaller one is therefore moved by
+        no more than r / (1 - r) of itself, times the error of the sums: large rows do harm only if they are parallel.
+        """
+        lengths = self.values.diagonal().clamp(min=0.0).sqrt()
+        mean = lengths.square().mean()
+        largest = 0.0
+        for start in range(0, len(lengths), 256):
+            strip = self.values[start : start + 256].tril(start - 1)
+            sizes = lengths[start : start + 256, None] * lengths
+            correlation = (strip.abs() / sizes).nan_to_num_(0.0).clamp_(max=1.0)
+            moved = torch.minimum(sizes, mean / (1.0 - correlation)) * correlation
+            largest = max(largest, float(moved.max()))
+        return self.sum_error * min(largest, self.largest)
+
+
+def gram_matrix(read_rows: ReadRows, shape: tuple[int, int], dtype: torch.dtype, device: str) -> Gram:
+    """Gram matrix of the smaller side, read slice by slice."""
     p = shape[1]
     total = torch.zeros(p, p, dtype=dtype, device=device)
     diagonal = torch.zeros(p, dtype=torch.float64, device=device)
@@ -73,12 +111,11 @@ def gram_matrix(read_rows: ReadRows, shape: tuple[int, int], dtype: torch.dtype,
                 diagonal *= panel.shrink**2
             _add_lower_triangle(total, panel.values)
             diagonal += _sums_of_squares(panel.values)
-    total.diagonal().copy_(diagonal)
-    return total, exponent
+    return Gram(total, exponent, *(float(number) for number in _replace_diagonals(total, diagonal)))
 
 
-def gram_matrices(talls: Sequence[Tensor], device: str) -> tuple[Tensor, list[int]]:
-    """Float32 Gram matrices (b, p, p) of equal-shaped matrices (q, p), scaled as in `gram_matrix`, and the exponents.
+def gram_matrices(talls: Sequence[Tensor], device: str) -> tuple[Tensor, list[Gram]]:
+    """Float32 Gram matrices of equal-shaped matrices (q, p): the stack (b, p, p) and a view of each.
 
     Stacked whole, since such matrices are small; the full square, since a GPU's batched product is cheaper than tiles.
     """
@@ -90,16 +127,28 @@ def gram_matrices(talls: Sequence[Tensor], device: str) -> tuple[Tensor, list[in
     scaled = (rows.to(wide) * factors.to(device, wide)[:, None, None]).float()
     with exact_products():
         grams = torch.bmm(scaled.mT, scaled)
-    torch.diagonal(grams, dim1=1, dim2=2).copy_(scaled.square().sum(dim=1, dtype=torch.float64))
-    return grams, exponents
+    sum_errors, largest = _replace_diagonals(grams, scaled.square().sum(dim=1, dtype=torch.float64))
+    known = zip(grams, exponents, sum_errors.tolist(), largest.tolist(), strict=True)
+    return grams, [Gram(*each) for each in known]
+
+
+def _replace_diagonals(grams: Tensor, exact: Tensor) -> tuple[Tensor, Tensor]:
+    """Put float64 sums (..., p) on the diagonals of (..., p, p); return `sum_error` and `largest` of each matrix."""
+    diagonals = torch.diagonal(grams, dim1=-2, dim2=-1)
+    # Sums this far below the largest may have underflowed; they are too small to matter.
+    floor = exact.amax(dim=-1, keepdim=True) * 2.0**-100 + torch.finfo(torch.float64).tiny
+    relative = ((diagonals - exact).abs() / exact.maximum(floor)).amax(dim=-1)
+    diagonals.zero_()
+    largest = torch.maximum(-grams.amin(dim=(-2, -1)), grams.amax(dim=(-2, -1)))
+    diagonals.copy_(exact)
+    return relative, largest
 
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Float32 products in float32, whatever TF32 or bfloat16 shortcuts the program around has allowed."""
-    # torch before 2.9 lacks the setting; there both shortcuts are off unless a program allows TF32 by older names.
-    candidates = (getattr(torch.backends.cuda, "matmul", None), getattr(torch.backends.mkldnn, "matmul", None))
-    backends: list[Any] = [backend for backend in candidates if hasattr(backend, "fp32_precision")]
+    """Multiply float32 numbers in float32 although the caller's program may allow TF32 or bfloat16."""
+    mkldnn: Any = torch.backends.mkldnn  # untyped
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, mkldnn.matmul)
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
@@ -155,11 +204,6 @@ def _add_tiles(total: Tensor, panel: Tensor, step: int) -> None:
 
 
 def _sums_of_squares(panel: Tensor) -> Tensor:
-    """Diagonal of the product, (p,), summed in float64.
-
-    Squares of bfloat16 numbers meet ties at nearly every step of a float32 sum, and ties to even lose the small ones
-    again and again. The product's diagonal came out 1e-6 too small, which lowers every eigenvalue alike and put the SNR
-    of bfloat16 matrices with a steep spectrum 2e-4 off; with this diagonal it is 1e-7. A float32 norm is biased too.
-    """
+    """Diagonal of the product, (p,), summed in float64, because float32 sums of squares are biased in bfloat16."""
     parts = torch.split(panel, 512, dim=1)  # one square at a time in the cache: 5 times faster than the whole
     return torch.stack([part.square().sum(dim=1, dtype=torch.float64) for part in parts]).sum(dim=0)

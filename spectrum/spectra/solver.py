@@ -47,7 +47,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from spectrum.errors import DecompositionError, one_line
 from spectrum.spectra.accuracy import FLOAT32, FLOAT32_GRAM, FLOAT64, Array, Rounding, resolved, score_error
-from spectrum.spectra.gram import ReadRows, exact_products, gram_matrices, gram_matrix, panels
+from spectrum.spectra.gram import Gram, ReadRows, exact_products, gram_matrices, gram_matrix, panels
 
 Precision = Literal["auto", "float32", "float64"]
 Path = Literal["gram", "gram-float64-eigenvalues", "gram-float64", "svd-float64"]
@@ -190,18 +190,19 @@ def _first_accurate(read_rows: ReadRows, shape: tuple[int, int], precision: Prec
 
 
 def _by_gram(read_rows: ReadRows, shape: tuple[int, int], path: Path, precision: Precision, device: str) -> Spectrum:
-    gram, exponent = gram_matrix(read_rows, shape, torch.float32 if path == "gram" else torch.float64, device)
-    spectrum = _from_eigenvalues(torch.linalg.eigvalsh(gram), exponent, shape[0], path)
-    return _second_look(spectrum, gram, exponent, shape[0]) if precision == "auto" else spectrum
+    gram = gram_matrix(read_rows, shape, torch.float32 if path == "gram" else torch.float64, device)
+    spectrum = _from_eigenvalues(torch.linalg.eigvalsh(gram.values), gram, shape[0], path)
+    return _second_look(spectrum, gram, shape[0]) if precision == "auto" else spectrum
 
 
-def _second_look(fast: Spectrum, gram: Tensor, exponent: int, q: int) -> Spectrum:
-    """Float64 eigenvalues of the same float32 Gram matrix, where the solver alone made the fast ones inaccurate."""
+def _second_look(fast: Spectrum, gram: Gram, q: int) -> Spectrum:
+    """Float64 eigenvalues of the same float32 Gram matrix, if only the eigenvalue solver was inaccurate."""
     if fast.path != "gram" or fast.error <= TOLERANCE:
         return fast
-    if score_error(np.square(fast.values / fast.values[0]), q, FLOAT32_GRAM) > TOLERANCE:
+    eigenvalues = np.square(np.ldexp(fast.values, -gram.exponent))
+    if _error(eigenvalues, gram, q, FLOAT32_GRAM) > TOLERANCE:
         return fast
-    return _from_eigenvalues(torch.linalg.eigvalsh(gram.double()), exponent, q, "gram-float64-eigenvalues")
+    return _from_eigenvalues(torch.linalg.eigvalsh(gram.values.double()), gram, q, "gram-float64-eigenvalues")
 
 
 def _by_svd(read_rows: ReadRows, shape: tuple[int, int], device: str) -> Spectrum:
@@ -213,16 +214,28 @@ def _by_svd(read_rows: ReadRows, shape: tuple[int, int], device: str) -> Spectru
         stacked = torch.cat([triangle * panel.shrink, panel.values.T])
         triangle = stacked if len(stacked) <= p else torch.linalg.qr(stacked, mode="r").R
     values = np.zeros(p)
-    values[: len(triangle)] = torch.linalg.svdvals(triangle).cpu().numpy()
+    values[: len(triangle)] = _finite(torch.linalg.svdvals(triangle)).cpu().numpy()
     return _spectrum(values, exponent, q, "svd-float64", 0.0)
 
 
-def _from_eigenvalues(ascending: Tensor, exponent: int, q: int, path: Path) -> Spectrum:
-    eigenvalues = ascending.double().cpu().numpy()[::-1]  # (p,), descending
-    error = score_error(eigenvalues, q, ROUNDINGS[path]) if eigenvalues[0] > 0.0 else 0.0
-    if path == "gram-float64" and not resolved(eigenvalues, FLOAT64):
-        error = float("inf")  # rank-deficient by all one can tell: only the SVD finds its zeros
-    return _spectrum(np.sqrt(np.maximum(eigenvalues, 0.0)), exponent, q, path, error)
+def _from_eigenvalues(ascending: Tensor, gram: Gram, q: int, path: Path) -> Spectrum:
+    eigenvalues = _finite(ascending).double().cpu().numpy()[::-1]  # (p,), descending
+    error = _error(eigenvalues, gram, q, ROUNDINGS[path]) if eigenvalues[0] > 0.0 else 0.0
+    if path == "gram-float64" and not resolved(eigenvalues, FLOAT64, gram.entry_error()):
+        error = float("inf")  # rank-deficient as far as float64 can tell: only the SVD finds exact zeros
+    return _spectrum(np.sqrt(np.maximum(eigenvalues, 0.0)), gram.exponent, q, path, error)
+
+
+def _error(eigenvalues: Array, gram: Gram, q: int, rounding: Rounding) -> float:
+    error = score_error(eigenvalues, q, rounding, gram.entry_error())
+    return error if error <= TOLERANCE else score_error(eigenvalues, q, rounding, gram.closer_entry_error())
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Treat NaN as a failure to converge: MKL returns it for some Gram matrices of mostly zero matrices."""
+    if not values.isfinite().all():
+        raise LinAlgError("The solver returned values that are not finite.")
+    return values
 
 
 def _spectrum(values: Array, exponent: int, q: int, path: Path, error: float) -> Spectrum:
@@ -243,19 +256,25 @@ def _halved_until_it_fits(matrices: Sequence[Tensor], precision: Precision, devi
 
 
 def _stacked(matrices: Sequence[Tensor], precision: Precision, device: str) -> list[Spectrum]:
-    """One batched product and one batched eigenvalue call; whatever is not accurate enough is redone alone."""
-    grams, exponents = gram_matrices([_longer_side_first(matrix) for matrix in matrices], device)
-    ascending = torch.linalg.eigvalsh(grams).cpu()  # (b, p)
-    q = max(matrices[0].shape)
-    fast = [_from_eigenvalues(row, exponent, q, "gram") for row, exponent in zip(ascending, exponents, strict=True)]
-    if precision == "auto":
-        fast = [_second_look(*known, q) for known in zip(fast, grams, exponents, strict=True)]
+    """One batched product and one batched eigenvalue call; a matrix that is not accurate enough is redone alone."""
+    stack, grams = gram_matrices([_longer_side_first(matrix) for matrix in matrices], device)
+    ascending = torch.linalg.eigvalsh(stack).cpu()  # (b, p)
     return [
-        spectrum
-        if spectrum.error <= TOLERANCE or precision == "float32"
-        else singular_values(matrix, precision="float64", device=device)
-        for matrix, spectrum in zip(matrices, fast, strict=True)
+        _accurate(matrix, gram, row, precision, device)
+        for matrix, gram, row in zip(matrices, grams, ascending, strict=True)
     ]
+
+
+def _accurate(matrix: Tensor, gram: Gram, ascending: Tensor, precision: Precision, device: str) -> Spectrum:
+    """The spectrum of one matrix of a stack from its eigenvalues, or a redone one."""
+    try:
+        fast = _from_eigenvalues(ascending, gram, max(matrix.shape), "gram")
+        if precision == "float32":
+            return fast
+        found = _second_look(fast, gram, max(matrix.shape))
+    except LinAlgError:
+        return singular_values(matrix, precision=precision, device=device)
+    return found if found.error <= TOLERANCE else singular_values(matrix, precision="float64", device=device)
 
 
 def _fitting_count(matrix: Tensor, device: str) -> int:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from spectra.families import make
+from spectra.reference import Array, reference_values, score_difference, threshold_and_snr
 
 from spectrum.errors import DecompositionError
 from spectrum.spectra import gram, solver
 from spectrum.spectra.accuracy import FLOAT32, score_error
 from spectrum.spectra.solver import batch_singular_values, singular_values, singular_values_of_rows
-
-Array = NDArray[np.float64]
 
 CONTRACT = 1e-4  # relative, SNR and threshold, every finite input
 ORDINARY = 1e-5  # relative, on ordinary weights
@@ -34,30 +33,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def reference_values(matrix: torch.Tensor) -> Array:
-    """NumPy's float64 singular values, (p,), descending, with those that float64 cannot tell from 0 set to 0."""
-    values = np.linalg.svd(matrix.to(torch.float64).numpy(), compute_uv=False)
-    return np.where(values > max(matrix.shape) * 2.0**-52 * values[0], values, 0.0)
-
-
-def threshold_and_snr(values: Array, shape: tuple[int, ...]) -> tuple[float, float]:
-    """The score as DESIGN writes it, noise model iqr; infinite when saturated."""
-    p, q = min(shape), max(shape)
-    lower, upper = np.quantile(values, [0.25, 0.75])
-    threshold = (upper - lower) / 1.349 * (1 + math.sqrt(p / q))
-    noise = values[values <= threshold].sum()
-    snr = values[values > threshold].sum() / noise / values[0] if noise > 0 else math.inf
-    return threshold, snr
-
-
-def relative(found: float, expected: float) -> float:
-    return 0.0 if found == expected else abs(found / expected - 1)
-
-
 def assert_score(found: Array, matrix: torch.Tensor, tolerance: float) -> None:
-    shape = tuple(matrix.shape)
-    pairs = zip(threshold_and_snr(found, shape), threshold_and_snr(reference_values(matrix), shape), strict=True)
-    assert all(relative(ours, theirs) <= tolerance for ours, theirs in pairs)
+    assert score_difference(found, reference_values(matrix), tuple(matrix.shape)) <= tolerance
 
 
 def gaussian(shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
@@ -259,7 +236,7 @@ def test_tiles_of_the_lower_triangle(monkeypatch: pytest.MonkeyPatch) -> None:
     for precision in ("float32", "float64"):
         found = singular_values(matrix, precision=precision).values  # type: ignore[arg-type]
         assert np.abs(found - expected).max() <= FLOAT32_VALUES * expected[0]
-    monkeypatch.setattr(gram, "_onednn_is_faster", lambda: False)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)  # then oneDNN is not used
     assert np.abs(singular_values(matrix).values - expected).max() <= FLOAT32_VALUES * expected[0]
 
 
@@ -319,13 +296,13 @@ def test_stacks_are_halved_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch)
     """Too large a stack is halved down to single matrices; one that still does not fit goes to the CPU."""
     sizes: list[int] = []
 
-    def refuse(matrices: list[torch.Tensor], precision: str, device: str) -> list[solver.Spectrum]:
-        sizes.append(len(matrices))
+    def refuse(talls: list[torch.Tensor], _device: str) -> None:
+        sizes.append(len(talls))
         raise torch.OutOfMemoryError("no memory")
 
     matrices = [gaussian((20, 30), seed) for seed in range(3)]
     expected = [singular_values(matrix) for matrix in matrices]
-    monkeypatch.setattr(solver, "_stacked", refuse)
+    monkeypatch.setattr(solver, "gram_matrices", refuse)
     found = solver._halved_until_it_fits(matrices, "auto", "cuda")
     assert sizes == [3, 1, 2, 1, 1]
     assert all(np.array_equal(a.values, b.values) for a, b in zip(found, expected, strict=True))
@@ -462,6 +439,70 @@ def test_a_solver_that_does_not_converge_gives_way_to_the_svd(
     assert [spectrum.path for spectrum in found] == ["svd-float64"] * 4
     for spectrum in found:
         assert_score(spectrum.values, matrix, ORDINARY)
+
+
+def spoil(solve: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The solver, but the last value of each first matrix of `dtype` is NaN, as MKL returns for some sparse ones."""
+
+    def spoiled(matrix: torch.Tensor) -> torch.Tensor:
+        values = solve(matrix)
+        if matrix.dtype == dtype:
+            values.view(-1, values.shape[-1])[0, -1] = math.nan
+        return values
+
+    return spoiled
+
+
+@pytest.mark.parametrize(
+    ("precision", "paths"),
+    [("auto", ["gram-float64"] * 4 + ["gram"]), ("float32", ["svd-float64"] * 4 + ["gram"])],
+)
+def test_nan_from_the_solver_is_not_a_result(
+    monkeypatch: pytest.MonkeyPatch, precision: solver.Precision, paths: list[str]
+) -> None:
+    """The next path is taken alone, by rows, side by side and in a stack, where the other matrices are kept."""
+    matrix = gaussian((60, 40)).float()
+    monkeypatch.setattr(torch.linalg, "eigvalsh", spoil(torch.linalg.eigvalsh, torch.float32))
+    found = [
+        singular_values(matrix, precision=precision),
+        singular_values_of_rows(lambda start, stop: matrix[start:stop], (60, 40), precision=precision),
+        *batch_singular_values([matrix], precision=precision),
+        *solver._halved_until_it_fits([matrix, matrix], precision, "cpu"),
+    ]
+    assert [spectrum.path for spectrum in found] == paths
+    for spectrum in found:
+        assert_score(spectrum.values, matrix, ORDINARY)
+
+
+def test_nan_in_float64_ends_in_the_svd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the second look, and if float64 was asked for."""
+    monkeypatch.setattr(torch.linalg, "eigvalsh", spoil(torch.linalg.eigvalsh, torch.float64))
+    for matrix, precision in ((with_a_value_at_the_threshold(1e-6), "auto"), (gaussian((40, 60)), "float64")):
+        found = singular_values(matrix, precision=precision)
+        assert found.path == "svd-float64"
+        assert_score(found.values, matrix, ORDINARY)
+
+
+def test_nan_from_every_solver_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never a spectrum, since NaN compares false with everything and would score 0."""
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda matrix: torch.full(matrix.shape[:-1], math.nan))
+    monkeypatch.setattr(torch.linalg, "svdvals", lambda matrix: torch.full(matrix.shape[:1], math.inf))
+    with pytest.raises(
+        DecompositionError, match=r"No solver converged .*: The solver returned values that are not fin"
+    ):
+        singular_values(gaussian((40, 60)))
+
+
+@pytest.mark.parametrize("family", ["few rows", "pruned rows", "pruned columns", "sparse +-1", "one-hot", "zeros"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(32, 32), (64, 256), (128, 256)])
+def test_mostly_zero_matrices(family: str, dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    """MKL's float32 eigenvalues are NaN for up to a tenth of these. Alone and stacked."""
+    matrices = [make(family, shape, dtype, index) for index in range(5)]
+    for alone in matrices:
+        assert_score(singular_values(alone).values, alone, ORDINARY)
+    for stacked, matrix in zip(solver._halved_until_it_fits(matrices, "auto", "cpu"), matrices, strict=True):
+        assert_score(stacked.values, matrix, ORDINARY)
 
 
 def test_only_the_second_look_fails_to_converge(monkeypatch: pytest.MonkeyPatch) -> None:
