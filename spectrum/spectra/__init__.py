@@ -1,1 +1,1 @@
-"""Pure numerics: Gram matrix, singular values, error estimate, score. Knows no file and no name."""
+"""Singular values, their error estimate, and the scores. Reads no files and knows no names."""

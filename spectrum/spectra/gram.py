@@ -1,6 +1,6 @@
-"""Slices of a matrix, scaled and upcast, and the Gram matrix of the smaller side accumulated over them.
+"""Read a matrix in slices, scale and upcast them, and accumulate the Gram matrix of its smaller side.
 
-A matrix is seen as q rows of p numbers, q >= p: its longer side first. A panel is a slice of it, transposed: (p, k).
+A matrix is q rows of p numbers, q >= p. A panel is a slice of it, transposed: (p, k).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ BLOCK = 512  # side of a tile of the lower triangle; 256 saves 10 % at p = 1024 
 
 @dataclass(frozen=True)
 class Panel:
-    """A slice times 2**-exponent; `shrink` <= 1 brings what was accumulated from earlier panels to that exponent."""
+    """A slice times 2**-exponent; multiply what was accumulated from earlier panels by `shrink` <= 1."""
 
-    values: Tensor  # (p, k), float32 or float64, entries at most 1 in magnitude but for extreme exponents
+    values: Tensor  # (p, k), float32 or float64, entries at most 1 in magnitude, except for extreme exponents
     exponent: int
     shrink: float
 
 
 def panels(read_rows: ReadRows, shape: tuple[int, int], step: int, dtype: torch.dtype, device: str) -> Iterator[Panel]:
-    """Read, check, upcast and scale a matrix slice by slice; slices of zeros are left out.
+    """Read, check, upcast and scale a matrix slice by slice; skip slices of zeros.
 
-    Scaling by the power of two of the largest entry so far keeps squares from under- and overflowing and makes the
-    result of a scaled matrix the scaled result, bit for bit.
+    Scaling by a power of two, from the largest entry so far, prevents underflow and overflow of squares and changes
+    no digit of the result.
 
     Raises:
         ValueError: an entry is NaN or infinite.
@@ -55,7 +55,7 @@ def panels(read_rows: ReadRows, shape: tuple[int, int], step: int, dtype: torch.
 
 
 def slice_length(p: int) -> int:
-    """Rows to read at a time; at least p / 8, so that the products stay large against their result."""
+    """Rows to read at a time; at least p / 8, so that a product takes longer than adding its result."""
     return max(p // 8, 1, min(LONGEST_SLICE, PANEL_NUMBERS // p))
 
 
@@ -160,17 +160,17 @@ def exact_products() -> Iterator[None]:
 
 
 def _exponent(low: float, high: float, dtype: torch.dtype) -> int | None:
-    """Exponent e with every magnitude <= 2**e, None for all zeros; the one place that meets NaN and infinity."""
+    """Exponent e with every magnitude <= 2**e, or None for all zeros. Refuses NaN and infinity."""
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("The matrix holds a number that is not finite.")
     largest = max(-low, high)
-    # Beyond these the factor itself would be subnormal or overflow; squares are still far from doing so.
+    # Beyond these limits the factor itself would be subnormal or overflow; squares are still safe.
     limit = 1000 if dtype == torch.float64 else 120
     return max(-limit, min(limit, math.frexp(largest)[1])) if largest > 0.0 else None
 
 
 def _scaled(rows: Tensor, exponent: int, dtype: torch.dtype) -> Tensor:
-    """(k, p) in storage dtype to (p, k) in `dtype`, contiguous: the one place that upcasts."""
+    """(k, p) in storage dtype to (p, k) in `dtype`, contiguous."""
     factor = math.ldexp(1.0, -exponent)
     if rows.dtype == torch.float64:  # scaled first, since its range does not fit float32
         rows, factor = rows * factor, 1.0
@@ -191,7 +191,7 @@ def _add_lower_triangle(total: Tensor, panel: Tensor) -> None:
 
 
 def _onednn_is_faster() -> bool:
-    # torch.mm goes to MKL, which leaves AVX-512 unused on AMD; F.linear of mkldnn tensors is oneDNN's product.
+    # torch.mm calls MKL, which does not use AVX-512 on AMD; F.linear of mkldnn tensors calls oneDNN.
     return torch.backends.mkl.is_available() and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 

@@ -1,8 +1,6 @@
-"""From singular values to threshold and signal-to-noise ratio: pure arithmetic, without torch.
+"""Threshold and signal-to-noise ratio of singular values: pure arithmetic, without torch.
 
-All noise models share one score and differ in the threshold only. None but `mp` and `gavish-donoho` is an edge of
-random-matrix theory: `iqr` and `std` lack the sqrt(n) by which singular values of noise grow with the matrix, so
-that much or all of a pure Gaussian matrix counts as signal, the more the further it is from square.
+The noise models differ only in the threshold; docs/explanation/score.md says what each of them means.
 """
 
 import math
@@ -23,15 +21,15 @@ NORMAL_IQR = 1.349  # interquartile range of a unit normal, rounded as in the au
 
 @dataclass(frozen=True)
 class Score:
-    """What one spectrum says of its matrix. Over several matrices, each number is their median.
+    """The numbers that summarise a spectrum. For several matrices, each number is a median.
 
     Attributes:
-        snr: ratio / sigma_max, in units of 1/weight; None where saturated.
+        snr: ratio / sigma_max, in units of 1/weight; None if saturated.
         saturated: nothing lies at or below the threshold, or only exact zeros do.
-        ratio: sum of the singular values above the threshold over the sum of the rest; None where saturated.
+        ratio: sum of the singular values above the threshold over the sum of the rest; None if saturated.
         sigma_max: largest singular value.
         threshold: singular values above it are signal.
-        signal_count: how many are.
+        signal_count: number of singular values above it.
         nuclear: sum of all singular values.
         stable_rank: sum of squares over the largest square; 0 for a zero matrix.
     """
@@ -52,11 +50,11 @@ def snr(spectrum: Array, shape: tuple[int, int], *, noise_model: NoiseModel = "i
     Args:
         spectrum: (p,), descending, finite, non-negative; p = min(shape).
         shape: (rows, cols) of the matrix; only its smaller and larger side enter, so a transpose scores the same.
-        noise_model: where the threshold lies, see `threshold`.
+        noise_model: defines the threshold, see `threshold`.
 
     Returns:
-        A score in units of 1/weight: scaling the matrix by c > 0 scales it by 1/c. Nothing above the threshold
-        scores 0; nothing, or nothing but zeros, at or below it is saturated.
+        A score in units of 1/weight: scaling the matrix by c > 0 scales it by 1/c. It is 0 if no value is above the
+        threshold, and saturated if none, or only zeros, are at or below it.
 
     Raises:
         ValueError: wrong number of values, values that are negative, not finite or not descending, or so small
@@ -94,8 +92,8 @@ def threshold(sigma: Array, shape: tuple[int, int], *, noise_model: NoiseModel =
         shape: (rows, cols) of the matrix; p is its smaller, q its larger side.
         noise_model:
             iqr: s * (1 + sqrt(p/q)), s = interquartile range of the singular values / 1.349 (arXiv 2406.06623, 3.6).
-            std: the same with s = standard deviation of the singular values, the formula before the paper makes it
-                robust by the interquartile range.
+            std: the same with s = standard deviation of the singular values, the paper's formula
+                before it is made robust.
             mp: noise * (sqrt(p) + sqrt(q)), the upper edge of the Marchenko-Pastur law for entries of standard
                 deviation `noise`, which is the median singular value over the law's median.
             gavish-donoho: the hard threshold that is optimal for unknown noise (arXiv 1305.5870, section III.E),
@@ -108,15 +106,15 @@ def threshold(sigma: Array, shape: tuple[int, int], *, noise_model: NoiseModel =
 
 
 def snr_of_each(spectra: Array, shape: tuple[int, int], *, noise_model: NoiseModel = "iqr") -> Array:
-    """The SNR of many matrices of one shape at once, which agrees with `snr` but for rounding.
+    """The SNR of many matrices of one shape at once; equal to `snr` up to rounding.
 
     Args:
         spectra: (k, p), each descending, finite, non-negative; p = min(shape).
         shape: (rows, cols) of every matrix.
-        noise_model: where the thresholds lie.
+        noise_model: defines the thresholds.
 
     Returns:
-        (k,); infinity where saturated.
+        (k,); infinity if saturated.
 
     Raises:
         ValueError: as for `snr`.
@@ -173,28 +171,28 @@ def marchenko_pastur_median(beta: float) -> float:
     Returns:
         Between (1 - sqrt(beta))^2 and (1 + sqrt(beta))^2; 0.6528 at beta = 1.
 
-    Source: density sqrt((b-x)(x-a)) / (2 pi beta x), Marchenko and Pastur 1967. With x = a + (b-a) sin(t)^2 it has no
-        square roots left, and t = (pi/2) u^4 makes the grid finest at the lower edge, where the density of a nearly
-        square matrix turns within (1 - sqrt(beta)) / 2 of t. The trapezoid rule on 20001 points agrees with one on ten
-        times as many to 1e-8 for every beta.
+    Source: density sqrt((b-x)(x-a)) / (2 pi beta x), Marchenko and Pastur 1967. Substituting x = a + (b-a) sin(t)^2
+        removes the square roots, and t = (pi/2) u^4 makes the grid finest at the lower edge, where the density of a
+        nearly square matrix turns within (1 - sqrt(beta)) / 2 of t. The trapezoid rule on 20001 points agrees with one
+        on ten times as many to 1e-8 for every beta.
     """
     a, b = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
     u = np.linspace(0, 1, 20_001)
     t = math.pi / 2 * u**4
     x = a + (b - a) * np.sin(t) ** 2
     with np.errstate(invalid="ignore"):
-        density = (np.sin(t) * np.cos(t)) ** 2 / x * u**3  # up to a factor that the median does not see
-    density[0] = 0.0  # where beta = 1 gives 0/0
+        density = (np.sin(t) * np.cos(t)) ** 2 / x * u**3  # up to a constant factor
+    density[0] = 0.0  # 0/0 if beta = 1
     cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     middle = np.interp(cumulative[-1] / 2, cumulative, u)
     return float(a + (b - a) * math.sin(math.pi / 2 * middle**4) ** 2)
 
 
 def median_score(scores: Sequence[Score]) -> Score:
-    """Score of a parameter of several matrices: of each number the median over its matrices.
+    """Score of a parameter that holds several matrices: the median of each number.
 
-    A saturated matrix counts as infinitely far above the noise; a median that falls on one, or between one and an
-    unsaturated one, is saturated.
+    A saturated matrix counts as infinite. A median that falls on one, or between one and an unsaturated one, is
+    saturated.
     """
     if len(scores) == 1:
         return scores[0]
@@ -217,7 +215,7 @@ def _checked(spectrum: Array, shape: tuple[int, int], *, stacked: bool = False) 
     sigma = np.asarray(spectrum, dtype=np.float64)
     if sigma.shape[stacked:] != (min(shape),) or not sigma.size:
         raise ValueError(f"a matrix of shape {shape} has {min(shape)} singular values, got an array {sigma.shape}")
-    # In this order: the first value is then the largest, the last the smallest; NaN is in no order.
+    # Order first: then the first value is the largest and the last the smallest. NaN fails every comparison.
     ordered = (sigma[..., :-1] >= sigma[..., 1:]).all()
     if not ordered or not np.isfinite(sigma[..., 0]).all() or (sigma[..., -1] < 0).any():
         raise ValueError("singular values must be finite, non-negative and descending")

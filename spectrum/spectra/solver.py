@@ -1,35 +1,6 @@
-"""Matrix to singular values: the only caller of torch.linalg's decompositions.
+"""Matrix to singular values, by the cheapest of four paths that is accurate enough.
 
-Four paths, the next where the estimate of `accuracy` is above TOLERANCE or the solver does not converge:
-    gram                      float32 Gram matrix of the smaller side, then its eigenvalues;
-    gram-float64-eigenvalues  the same Gram matrix, its eigenvalues in float64, where that is expected to do;
-    gram-float64              both in float64, where it resolves every eigenvalue;
-    svd-float64               SVD, of the triangle of a QR by slices where the matrix is tall.
-
-Measured on an AMD EPYC (Zen 5, x86-64), 2 cores, torch 2.13.0+cpu with MKL 2024.2, against torch.linalg.svdvals of
-the float32 matrix, pair by pair in one run, medians of n pairs:
-    shape                    plain      here   ratio   n
-    384 x 384, 16 of them   9.6 ms    4.0 ms     2.5   9
-    1536 x 384, 16         17.0 ms    5.3 ms     3.1   9
-    384 x 1536, 16         31.3 ms    5.4 ms     5.7   9
-    1024 x 4096             782 ms     74 ms    10.7   3   (4096 x 1024: 192 ms, 2.8: MKL's SVD likes tall matrices)
-    4096 x 4096             7.5 s     1.35 s     5.8   3
-    14336 x 4096           10.0 s     1.91 s     5.3   3
-    4096 x 14336           39.6 s     2.06 s    19.2   2
-    a Llama-3-8B layer       76 s      8.7 s     8.7   (2 + 2 + 2 + 1 of the last four shapes)
-Peak memory of the process, imports (0.23 GB) and the bfloat16 matrix included: 4096 x 14336 0.61 GB, 128256 x 4096 by
-slices 0.52 GB, 8192 x 28672 1.35 GB.
-
-Tried, on the same machine:
-    Product, effective rate at p = 4096: full torch.mm 150-190 GFLOP/s, its lower triangle 280, NumPy's (OpenBLAS) syrk
-    300, oneDNN's product by tiles 550 (used), oneDNN's private operator on strips 600. bfloat16 in and out reaches 820
-    but rounds; the setting fp32_precision = "bf16" changes neither speed nor result on this processor.
-    Eigenvalues at p = 4096, three quarters of the time: torch (MKL ssyevd) 1.0 s, float64 2.5 s, SciPy's ssyevr 1.6 s,
-    ssyevd 3.1 s, NumPy 3.9 s; two at once take as long as one after the other (but see ONE_THREAD). Neither torch nor
-    SciPy offers a two-stage reduction or the tridiagonal matrix alone. SciPy gains nothing here.
-    A second look, p = q = 4096: float64 eigenvalues 1.8 s; with a float64 Gram matrix, whose product alone takes up to
-    1.4 s (grows with q) and which reads the matrix again, 3 s. Settling only what decides, by factorising at the
-    threshold and at both quartiles, would take 1.1 s (LU, float32) to 2 s (LDL, float64): little less, for much code.
+Paths, measurements and rejected alternatives: docs/explanation/accuracy.md.
 """
 
 from __future__ import annotations
@@ -46,18 +17,19 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from spectrum.errors import DecompositionError, one_line
-from spectrum.spectra.accuracy import FLOAT32, FLOAT32_GRAM, FLOAT64, Array, Rounding, resolved, score_error
+from spectrum.spectra.accuracy import FLOAT32, FLOAT32_GRAM, FLOAT64, Rounding, resolved, score_error
 from spectrum.spectra.gram import Gram, ReadRows, exact_products, gram_matrices, gram_matrix, panels
+from spectrum.spectra.snr import Array
 
 Precision = Literal["auto", "float32", "float64"]
-Path = Literal["gram", "gram-float64-eigenvalues", "gram-float64", "svd-float64"]
+Path = Literal["gram", "gram-float64-eigenvalues", "gram-float64", "svd-float64"]  # in the order they are tried
 
 # Counted up when results of the former method can no longer be trusted: stored spectra are then computed again.
 # 1 was release 0.1.0, whose numbers were wrong for matrices with repeated bfloat16 rows and for some sparse ones.
 ALGORITHM = 2
-ONE_THREAD = 1024  # up to this p, two matrices side by side beat two threads on each
+ONE_THREAD = 1024  # up to this p, two matrices at once are faster than two threads on each
 TOLERANCE = 1e-4  # relative, of SNR and threshold: the accuracy contract
-GRAM_PATHS: dict[Precision, tuple[Path, ...]] = {  # before the SVD; the second look belongs to the first
+GRAM_PATHS: dict[Precision, tuple[Path, ...]] = {  # before the SVD; 'gram' includes its second look
     "auto": ("gram", "gram-float64"),
     "float32": ("gram",),
     "float64": ("gram-float64",),
@@ -74,27 +46,27 @@ class Spectrum:
     """Singular values of one matrix, and how they were found."""
 
     values: Array  # (p,), descending, finite, >= 0
-    path: Path  # 'gram' is the fast one
-    error: float  # estimated relative error of SNR and threshold; 0 after an SVD, which is the reference itself
+    path: Path
+    error: float  # estimated relative error of SNR and threshold; 0 after an SVD
 
 
 @torch.no_grad()
 def singular_values(matrix: Tensor, *, precision: Precision = "auto", device: str = "cpu") -> Spectrum:
-    """Singular values of a matrix in storage dtype: its transpose has the same bytes, 2**k times it 2**k times them.
+    """Singular values of a matrix. Its transpose gives the same bytes, and 2**k times it exactly 2**k times them.
 
     Args:
         matrix: (rows, cols), bfloat16, float16, float32 or float64, on any device; upcast only slice by slice.
-        precision: 'auto' works in float32 and redoes in float64 what is not within TOLERANCE by estimate;
-            'float32' never redoes; 'float64' starts there.
-        device: where to compute: 'cpu', 'cuda', 'cuda:N' or 'mps' (which has no solver: the CPU does it).
-            A matrix that a GPU has no memory for goes to the CPU.
+        precision: 'auto' works in float32 and redoes the matrix in float64 if its estimate is above TOLERANCE;
+            'float32' does not redo it, unless no result was finite; 'float64' starts in float64.
+        device: 'cpu', 'cuda', 'cuda:N' or 'mps' (computed on the CPU, because MPS has no solver).
+            A matrix that does not fit into a GPU's memory is computed on the CPU.
 
     Returns:
         p = min(rows, cols) values. Those at or below q * 2**-52 * sigma_1 are exactly 0.
 
     Raises:
         ValueError: not a matrix, empty, another dtype, or an entry that is not finite.
-        DecompositionError: no solver converged, or the machine's memory does not suffice.
+        DecompositionError: no solver converged, or memory ran out.
     """
     if matrix.ndim != 2:
         raise ValueError(f"Expected a matrix, got a tensor of {matrix.ndim} dimensions.")
@@ -108,11 +80,11 @@ def singular_values(matrix: Tensor, *, precision: Precision = "auto", device: st
 def singular_values_of_rows(
     read_rows: ReadRows, shape: tuple[int, int], *, precision: Precision = "auto", device: str = "cpu"
 ) -> Spectrum:
-    """Singular values of a matrix read in slices of rows, so that a tall one is never whole in memory.
+    """Singular values of a matrix that is read in slices of rows, so that a tall one is never whole in memory.
 
     Args:
-        read_rows: gives rows start..stop in storage dtype, (stop - start, cols). Called in ascending order, and again
-            from the start when the matrix is redone. The rows of a wide matrix are asked for in one call.
+        read_rows: returns rows start..stop in storage dtype, (stop - start, cols). Called in ascending order, and again
+            from the start if the matrix is redone. A wide matrix is read in one call.
         shape: (rows, cols).
         precision: as in `singular_values`, as are the result and the errors.
         device: the same.
@@ -135,9 +107,9 @@ def batch_singular_values(
 ) -> list[Spectrum]:
     """Singular values of many matrices of one shape and dtype: experts, or one module type of a small model.
 
-    On the CPU, matrices of p <= ONE_THREAD go side by side, each on one thread: its bytes are those of
-    `singular_values` under one thread, whatever their number. Larger ones go one after the other. On a GPU they are
-    stacked, as many as memory holds. Options, results and errors as in `singular_values`.
+    On the CPU, matrices of p <= ONE_THREAD are computed in parallel, each on one thread, with the same bytes as
+    `singular_values` gives on one thread. Larger ones are computed in turn. On a GPU they are stacked, as many as fit
+    into its memory. Options, results and errors as in `singular_values`.
     """
     if not matrices:
         return []
@@ -154,7 +126,7 @@ def batch_singular_values(
 def _side_by_side(matrices: Sequence[Tensor], precision: Precision) -> list[Spectrum]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:  # the products' setting is one for the whole process: held here, so that no thread restores it under another
+    try:  # the precision of products is global: set it once, so that no thread restores it while another multiplies
         with exact_products(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(lambda matrix: singular_values(matrix, precision=precision), matrices))
     finally:
@@ -169,9 +141,9 @@ def _clear_errors(shape: tuple[int, int]) -> Iterator[None]:
     except LinAlgError as error:
         raise DecompositionError(f"No solver converged for {matrix}: {_reason(error)}") from error
     except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):  # torch has no type for want of the machine's own memory
+        if "DefaultCPUAllocator" not in str(error):  # torch has no exception type for this
             raise
-        raise DecompositionError(f"The free memory does not suffice for {matrix}: {_reason(error)}") from error
+        raise DecompositionError(f"There is not enough free memory for {matrix}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -182,7 +154,7 @@ def _first_accurate(read_rows: ReadRows, shape: tuple[int, int], precision: Prec
     for path in GRAM_PATHS[precision]:
         try:
             spectrum = _by_gram(read_rows, shape, path, precision, device)
-        except LinAlgError:  # has not converged, which another path may
+        except LinAlgError:  # another path may converge
             continue
         if spectrum.error <= TOLERANCE or precision == "float32":
             return spectrum
@@ -239,9 +211,9 @@ def _finite(values: Tensor) -> Tensor:
 
 
 def _spectrum(values: Array, exponent: int, q: int, path: Path, error: float) -> Spectrum:
-    # What float64 cannot tell from 0 is 0: without this rule rank-deficient matrices would score their rounding noise.
-    told_apart = np.where(values > q * 2.0**-52 * values[0], values, 0.0)
-    return Spectrum(np.ldexp(told_apart, exponent), path, error)
+    # Otherwise the score of a rank-deficient matrix would be that of its rounding noise.
+    resolvable = np.where(values > q * 2.0**-52 * values[0], values, 0.0)
+    return Spectrum(np.ldexp(resolvable, exponent), path, error)
 
 
 def _halved_until_it_fits(matrices: Sequence[Tensor], precision: Precision, device: str) -> list[Spectrum]:

@@ -534,7 +534,7 @@ def test_no_solver_converges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_little_memory_is_a_clear_error() -> None:
     """Torch's own complaint, of no type of its own, becomes one; other errors stay what they are."""
-    with pytest.raises(DecompositionError, match="memory does not suffice for a matrix with sides 90 and 24: .*alloc"):
+    with pytest.raises(DecompositionError, match="not enough free memory for a matrix with sides 90 and 24: .*alloc"):
         singular_values_of_rows(lambda _start, _stop: torch.empty(2**48), (90, 24))
     with pytest.raises(RuntimeError, match="shape"):
         singular_values_of_rows(lambda _start, _stop: torch.zeros(6).reshape(4, 4), (90, 24))
