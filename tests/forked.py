@@ -29,19 +29,19 @@ class Ended:
     stderr: str
 
 
+@dataclass(frozen=True)
 class Running:
-    """A command line in a process of its own, from `Forks.start`."""
+    """A command line in a process of its own, from `Forks.start`; `out` and `err` are the files that it prints to."""
 
-    def __init__(self, forks: "Forks", pid: int, output: Path) -> None:
-        self._forks = forks
-        self._output = output
-        self.pid = pid
+    forks: "Forks"
+    pid: int
+    out: Path
+    err: Path
 
     def wait(self) -> Ended:
         """Wait for its end."""
-        status = self._forks.ask({"wait": self.pid})
-        out, err = (Path(self._output, name).read_text() for name in ("out", "err"))
-        return Ended(os.waitstatus_to_exitcode(status), out, err)
+        status = self.forks.ask({"wait": self.pid})
+        return Ended(os.waitstatus_to_exitcode(status), self.out.read_text(), self.err.read_text())
 
 
 class Forks:
@@ -60,25 +60,34 @@ class Forks:
         self._started = 0
         assert self._answer() == 0
 
-    def start(self, *words: object, env: Mapping[str, str] | None = None, file_bytes: int | None = None) -> Running:
+    def start(
+        self,
+        *words: object,
+        env: Mapping[str, str] | None = None,
+        file_bytes: int | None = None,
+        terminal: str | None = None,
+    ) -> Running:
         """Start `spectrum` with these words in the current folder.
 
         Args:
             words: of the command line.
             env: variables beside those of the test.
             file_bytes: no file may grow beyond this.
+            terminal: path of a terminal to print to, instead of files.
         """
         self._started += 1
-        output = Path(self._folder.name, str(self._started))
-        output.mkdir()
+        out, err = (Path(self._folder.name, f"{self._started}.{name}") for name in ("out", "err"))
+        out.touch()
+        err.touch()
         pid = self.ask({
             "words": [str(word) for word in words],
             "cwd": str(Path.cwd()),
             "env": os.environ | (env or {}),
             "file_bytes": file_bytes,
-            "output": str(output),
+            "out": terminal or str(out),
+            "err": terminal or str(err),
         })  # fmt: skip
-        return Running(self, pid, output)
+        return Running(self, pid, out, err)
 
     def run(self, *words: object, env: Mapping[str, str] | None = None, file_bytes: int | None = None) -> Ended:
         """Start `spectrum` and wait for its end."""
@@ -115,13 +124,14 @@ def forks(tmp_path_factory) -> Iterator[Forks]:
 # --- the process that is forked ---
 
 
-def _child(request):
+def _child(request, streams):
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{request['output']}/{name}", os.O_WRONLY | os.O_CREAT), number)
-    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115  open to the end
+    for number, stream in zip((1, 2), streams, strict=True):
+        os.dup2(stream, number)
+    sys.stdin, sys.stdout, sys.stderr = open(os.devnull), os.fdopen(1, "w"), os.fdopen(2, "w", 1)  # noqa: PTH123, SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have been told to ignore it
     if request["file_bytes"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python has it: the write fails instead
@@ -157,9 +167,12 @@ def main():
         if "wait" in request:
             answer = os.waitpid(request["wait"], 0)[1]
         else:
+            streams = [os.open(request[name], os.O_WRONLY | os.O_NOCTTY) for name in ("out", "err")]
             answer = os.fork()
             if answer == 0:
-                _child(request)
+                _child(request, streams)
+            for stream in streams:
+                os.close(stream)
         print(answer, file=answers, flush=True)
 
 

@@ -1,5 +1,6 @@
 """The program as a process: what it imports, its exit codes, pipes, interruption, a terminal."""
 
+import json
 import os
 import pty
 import signal
@@ -15,27 +16,36 @@ from conftest import tiny_llama, write_checkpoint
 SPECTRUM = [sys.executable, "-m", "spectrum"]
 
 
-def _imports_torch(*words):
-    code = (
-        "import sys; from spectrum.cli.commands import app\n"
-        "try: app(sys.argv[1:], prog_name='spectrum')\n"
-        "except SystemExit as left: assert not left.code, left.code\n"
-        "print('torch' in sys.modules, 'transformers' in sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
-    return done.stderr.splitlines()[-1] != "False False"
+# Runs command lines one after another, and prints the first that has imported torch or transformers.
+_IMPORTS = """
+import json, sys
+from spectrum.cli.commands import app
+for words in json.loads(sys.argv[1]):
+    try: app(words, prog_name="spectrum")
+    except SystemExit as left: assert not left.code, words
+    if {"torch", "transformers"} & set(sys.modules):
+        print(json.dumps(words), file=sys.stderr)
+        break
+"""
+
+
+def _first_to_import_torch(*lines):
+    command = [sys.executable, "-c", _IMPORTS, json.dumps(lines)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()[-1]
 
 
 def test_torch_is_imported_only_to_scan(llama, run):
     """--help and what reads files alone start without torch; only a scan needs it, to name parameters."""
     run("scan", "--model", llama)
     scan = "snr_results/tiny-llama.json"
-    for words in (["--help"], ["scan", "--help"], ["select", scan], ["select", scan, "--noise-model", "mp"],
-                  ["select", scan, "--score", "condition", "--trainable", "50"], ["diff", scan, scan],
-                  ["show", scan], ["show", scan, "--heatmap"], ["budget", scan],
-                  ["check", scan, "--config", "snr_results/tiny-llama.top25.yaml"]):  # fmt: skip
-        assert not _imports_torch(*words), words
-    assert _imports_torch("scan", "--model", str(llama))
+    scanning = ["scan", "--model", str(llama), "--names", "checkpoint", "--out", "new"]
+    lines = [
+        ["--help"], ["scan", "--help"], ["select", scan], ["select", scan, "--noise-model", "mp"],
+        ["select", scan, "--score", "condition", "--trainable", "50"], ["diff", scan, scan],
+        ["show", scan], ["show", scan, "--heatmap"], ["budget", scan],
+        ["check", scan, "--config", "snr_results/tiny-llama.top25.yaml"], scanning,
+    ]  # fmt: skip
+    assert json.loads(_first_to_import_torch(*lines)) == scanning
 
 
 def test_console_script():
@@ -53,39 +63,30 @@ def test_broken_pipe(llama, run):
     assert (done.stdout, done.stderr) == ("{\n", "")
 
 
-def _mind_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
-def test_interrupted(tmp_path):
+def test_interrupted(tmp_path, run, forks):
     """Ctrl-C during a scan: one line, exit 130, and the same command carries on where it stopped."""
     folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=200)})
-    # A job in the background, as a CI may start it, ignores Ctrl-C from birth: here it must not.
-    command = [*SPECTRUM, "scan", "--model", str(folder)]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=_mind_interrupts,  # noqa: PLW1509
-    )
-    line = ""
-    while not line.startswith("Scanning 1400 matrices"):
-        line = process.stderr.readline()
-        assert line
+    process = forks.start("scan", "--model", folder)
     partial = Path("snr_results/large.partial.jsonl")
-    while not partial.exists() or partial.stat().st_size < 50_000:
-        time.sleep(0.01)
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    _until(lambda: partial.exists() and partial.stat().st_size > 50_000)
+    assert "Scanning 1400 matrices" in process.err.read_text()
+    os.kill(process.pid, signal.SIGINT)
+    ended = process.wait()
+    assert (ended.returncode, ended.stdout) == (130, "")
     again = "A scan carries on where it stopped when the same command is run again."
-    assert (process.returncode, out, err) == (130, "", f"spectrum: interrupted. {again}\n")
+    assert ended.stderr.splitlines()[-1] == f"spectrum: interrupted. {again}"
     left = [path for path in Path("snr_results").iterdir() if path.suffix != ".lock"]
     assert [path.name for path in left] == ["large.partial.jsonl"]
     finished = len(Path("snr_results/large.partial.jsonl").read_bytes().splitlines()) - 1
-    resumed = subprocess.run([*SPECTRUM, "scan", "--model", str(folder)], capture_output=True, text=True, check=True)
-    assert f"Carrying on: {finished} matrices were finished before." in resumed.stderr
+    code, _, err = run("scan", "--model", folder)
+    assert (code, f"Carrying on: {finished} matrices were finished before." in err) == (0, True)
     assert not Path("snr_results/large.partial.jsonl").exists()
 
 
@@ -123,12 +124,11 @@ def test_debug_shows_the_traceback():
         assert "CheckpointError" in done.stderr
 
 
-def _in_a_terminal(words):
+def _in_a_terminal(forks, *words):
     """What a command prints to a terminal of 100 columns."""
     leader, follower = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
-    environment.pop("NO_COLOR", None)
-    process = subprocess.Popen([*SPECTRUM, *words], stdout=follower, stderr=follower, env=environment)
+    terminal = {"TERM": "xterm-256color", "COLUMNS": "100", "NO_COLOR": ""}
+    process = forks.start(*words, env=terminal, terminal=os.ttyname(follower))
     os.close(follower)
     chunks = []
     while True:
@@ -140,25 +140,26 @@ def _in_a_terminal(words):
             break
         chunks.append(chunk)
     os.close(leader)
-    assert process.wait(timeout=30) == 0
-    return b"".join(chunks).decode()
+    printed = b"".join(chunks).decode()
+    assert process.wait().returncode == 0, printed
+    return printed
 
 
-def test_heatmap_is_coloured_in_a_terminal(llama, run):
+def test_heatmap_is_coloured_in_a_terminal(llama, run, forks):
     """Background colours of the ramp; highest and lowest of a column differ."""
     run("scan", "--model", llama)
-    text = _in_a_terminal(["show", "snr_results/tiny-llama.json", "--heatmap"])
+    text = _in_a_terminal(forks, "show", "snr_results/tiny-llama.json", "--heatmap")
     assert "48;5;220m" in text
     assert "48;5;17m" in text
 
 
-def test_progress_bar_in_a_terminal(llama):
+def test_progress_bar_in_a_terminal(llama, forks):
     """The bar counts matrices while the scan runs."""
-    assert "84 of 84 matrices" in _in_a_terminal(["scan", "--model", str(llama), "--rescan"])
+    assert "84 of 84 matrices" in _in_a_terminal(forks, "scan", "--model", llama, "--rescan")
 
 
 @pytest.mark.parametrize("command", ["bench", "budget", "check", "diff", "scan", "select", "show", "import"])
-def test_help_has_an_example(command):
+def test_help_has_an_example(run, command):
     """Each command's --help ends in an example."""
-    done = subprocess.run([*SPECTRUM, command, "--help"], capture_output=True, text=True, check=True)
-    assert f"Example: spectrum {command}" in done.stdout
+    code, out, _ = run(command, "--help")
+    assert (code, f"Example: spectrum {command}" in out) == (0, True)

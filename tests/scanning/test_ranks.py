@@ -99,7 +99,7 @@ def _children(process):
 
 def test_a_killed_rank_ends_the_job_and_the_next_run_carries_on(tmp_path, run, job):
     """Under torchrun, kill -9 of one rank: the others say that it has ended; the next run resumes to the same scan."""
-    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=100)}, config=llama_config(100))
+    folder = write_checkpoint(tmp_path / "large", {"_": tiny_llama(layers=100)})
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [*TORCHRUN, "--nproc-per-node=2", "-m", "spectrum", "scan", "--model", str(folder)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
