@@ -34,11 +34,11 @@ def _first_to_import_torch(*lines):
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()[-1]
 
 
-def test_torch_is_imported_only_to_scan(llama, run):
-    """--help and what reads files alone start without torch; only a scan needs it, to name parameters."""
+def test_torch_is_imported_only_to_scan(llama, run, tmp_path):
+    """--help and what reads files alone start without torch and transformers; only a scan needs them."""
     run("scan", "--model", llama)
     scan = "snr_results/tiny-llama.json"
-    scanning = ["scan", "--model", str(llama), "--names", "checkpoint", "--out", "new"]
+    scanning = ["scan", "--model", str(write_checkpoint(tmp_path / "plain", {"_": tiny_llama(layers=1)}))]
     lines = [
         ["--help"], ["scan", "--help"], ["select", scan], ["select", scan, "--noise-model", "mp"],
         ["select", scan, "--score", "condition", "--trainable", "50"], ["diff", scan, scan],
