@@ -5,8 +5,9 @@ import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import replace
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from time import monotonic
 from urllib.parse import quote
 
 from spectrum.errors import SpectrumError, one_line
@@ -15,6 +16,8 @@ from spectrum.results.scan import Scan
 
 MAX_BYTES = 64 * 2**20  # the largest, of 1,624 experts and layers, has 0.2 MB
 TIMEOUT = 30.0  # seconds without a byte
+LONGEST = 120.0  # seconds for the whole file
+PIECE_BYTES = 2**16
 
 
 def fetch_published(model: str, base_url: str) -> Scan:
@@ -42,10 +45,24 @@ def fetch_published(model: str, base_url: str) -> Scan:
     return replace(scan, settings=replace(scan.settings, origin=url))
 
 
+def _read(response: HTTPResponse) -> bytes:
+    """At most MAX_BYTES + 1 bytes of an answer.
+
+    Raises:
+        TimeoutError: it takes longer than LONGEST, as from a server that drips and never reaches the other timeout.
+    """
+    content, until = bytearray(), monotonic() + LONGEST
+    while len(content) <= MAX_BYTES and (piece := response.read1(PIECE_BYTES)):
+        content += piece
+        if monotonic() > until:
+            raise TimeoutError(f"it was not complete after {LONGEST:.0f} seconds")
+    return bytes(content[: MAX_BYTES + 1])
+
+
 def _fetch(url: str, model: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310  checked above
-            content: bytes = response.read(MAX_BYTES + 1)
+            content = _read(response)
     except urllib.error.HTTPError as error:
         error.close()
         reason = "There is no such file" if error.code == 404 else f"The server answered {error.code}"

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from spectrum.checkpoint import fingerprint, open_checkpoint, open_model, ranges
 from spectrum.checkpoint import hub as hub_module
-from spectrum.errors import CheckpointError
+from spectrum.errors import CheckpointError, SpectrumError
+from spectrum.results import published
 
 REPO = "acme/tiny"
 READER = "hf_reader"
@@ -440,3 +441,12 @@ def test_files_of_the_hub_are_checked_like_those_on_disk(hub, model):
         open_model("acme/short")
     with open_checkpoint(model) as local, open_model(model.as_posix()) as same:
         assert local.tensors == same.tensors
+
+
+def test_an_address_that_drips_is_given_up(hub, commit, monkeypatch):
+    """Result files by URL have a limit for the whole answer, too."""
+    monkeypatch.setattr(published, "LONGEST", 0.3)
+    hub.push(REPO, {"snr_results_acme-tiny.json": b"{}" + b" " * 5000})
+    hub.fault("*snr_results*", bytes_per_second=80)
+    with pytest.raises(SpectrumError, match="cannot be read: it was not complete after 0 seconds"):
+        published.fetch_published(REPO, f"{hub.endpoint}/{REPO}/resolve/main")
