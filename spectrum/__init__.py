@@ -25,6 +25,7 @@ _HOMES = {
     "Choice": "spectrum.selection",
     "select": "spectrum.api",
     "check": "spectrum.api",
+    "export": "spectrum.api",
     "diff": "spectrum.api",
     "select_top": "spectrum.selection",
     "compare_scans": "spectrum.selection.diff",

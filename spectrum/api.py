@@ -53,6 +53,22 @@ def select(
     return choose(value, choice, conditions=conditions)
 
 
+def export(selection: Selection, scan: ScanOrPath, format: str = "axolotl") -> str:  # noqa: A002
+    """A selection as the text that a trainer takes.
+
+    Args:
+        selection: what to train.
+        scan: that it was chosen from.
+        format: one of those of `spectrum select --format`.
+
+    Raises:
+        SelectionError: an unknown format, or a selection that the format cannot express.
+    """
+    from spectrum import exporting  # noqa: PLC0415  the other functions do not need it
+
+    return exporting.export(selection, _scored(scan, None), format).text
+
+
 def diff(
     first: ScanOrPath,
     second: ScanOrPath,

@@ -18,7 +18,7 @@ def test_from_a_model_to_a_list(llama, run):
     scan = spectrum.scan(llama)
     assert run("scan", "--model", llama, "-q")[0] == 0
     written = Path("snr_results/tiny-llama.top25.yaml").read_text()
-    assert spectrum.to_axolotl(spectrum.select(scan), scan) == written
+    assert spectrum.export(spectrum.select(scan), scan) == written
     assert spectrum.select(FILE, 50).names == spectrum.select_top(scan, 50).names
     assert spectrum.select(str(FILE), Choice(Count(1))).names == spectrum.select(scan, Choice(Count(1))).names
     assert {group.label for group in spectrum.select(scan, modules=["mlp.up_proj"]).groups} == {"mlp.up_proj"}
