@@ -24,7 +24,7 @@ HOMES = {
     "transformers": {"naming"},
     "rich": {"reporting", "cli"},
     "typer": {"cli"},
-    "huggingface_hub": {"checkpoint"},
+    "huggingface_hub": {"checkpoint", "naming"},  # naming only switches it off
 }
 
 

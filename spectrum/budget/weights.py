@@ -38,7 +38,7 @@ class Weight:
     @property
     def embeds(self) -> bool:
         """Whether it is the weight of an nn.Embedding."""
-        return self.kind == "embedding" or (self.kind == "position" and len(self.shape) == 2)
+        return self.kind in ("embedding", "lookup") or (self.kind == "position" and len(self.shape) == 2)
 
 
 def model_weights(scan: Scan, trained: Collection[str]) -> list[Weight]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from spectrum.checkpoint.tensors import Tensor
 from spectrum.errors import CheckpointError
-from spectrum.naming.conversion import Target
-from spectrum.naming.model import MetaModel, ModelClass
+from spectrum.naming.classes import ModelClass
+from spectrum.naming.conversion import Target, some
+from spectrum.naming.model import MetaModel
 
 # Of the checkpoint's weights that may find no place in the model before the class is taken to be the wrong one.
 # Heads and poolers of other tasks stay under it; a language model without its layers does not.
@@ -37,7 +38,7 @@ def check_shapes(
             )
         raise CheckpointError(
             f"'{name}' has the shape {list(shapes[name])} in the model that config.json describes, and "
-            f"{_some(target.tensors)} makes {list(target.shape)}. config.json does not belong to these weights. "
+            f"{some(target.tensors)} makes {list(target.shape)}. config.json does not belong to these weights. "
             f"{_hint(chosen)}"
         )
 
@@ -53,18 +54,19 @@ def check_missing(missing: Sequence[str], meta: MetaModel, chosen: ModelClass) -
     if needed:
         raise CheckpointError(
             f"The checkpoint lacks {len(needed)} of the {len(meta.shapes)} parameters of {chosen.name}: "
-            f"{_some(needed)}. Download the checkpoint again. {_hint(chosen)}"
+            f"{some(needed)}. Download the checkpoint again. {_hint(chosen)}"
         )
-    if not tolerated:
+    random = [name for name in tolerated if not _is_computed(name, meta)]
+    if not random:
         return ()
-    start = "it starts" if len(tolerated) == 1 else "they start"
-    return (f"The checkpoint lacks {_some(tolerated)} of {chosen.name}; {start} at random in the trainer.",)
+    start = "it starts" if len(random) == 1 else "they start"
+    return (f"The checkpoint lacks {some(random)} of {chosen.name}; {start} at random in the trainer.",)
 
 
 def reasons(unexpected: Mapping[str, str], meta: MetaModel, class_name: str) -> dict[str, str]:
     """Why tensors that fill no name of the model are no parameters."""
     ignored = getattr(meta.model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    layers = _layers_with_prediction(meta.model.config.get_text_config())
+    layers = _layers_with_prediction(_text_config(meta.model.config))
     found = {}
     for tensor, name in unexpected.items():
         if name in meta.shapes or name in meta.aliases:
@@ -92,7 +94,7 @@ def check_unexpected(found: Mapping[str, str], tensors: Mapping[str, Tensor], ch
     share = _numel(tensors[name] for name in strangers) / max(1, _numel(tensors.values()))
     if share > LARGEST_UNEXPECTED_SHARE:
         raise CheckpointError(
-            f"{share:.0%} of the weights have no place in {chosen.name}: {_some(strangers)}. {_hint(chosen)}"
+            f"{share:.0%} of the weights have no place in {chosen.name}: {some(strangers)}. {_hint(chosen)}"
         )
 
 
@@ -102,7 +104,23 @@ def _may_be_missing(name: str, meta: MetaModel) -> bool:
     has_base = bool(base) and any(other.startswith(f"{base}.") for other in meta.shapes)
     ignored: Iterable[Any] = getattr(meta.model, "_keys_to_ignore_on_load_missing", None) or ()
     outside = has_base and not name.startswith(f"{base}.")
-    return outside or "pooler" in name.split(".") or any(re.search(pattern, name) for pattern in ignored)
+    if outside or "pooler" in name.split(".") or _is_computed(name, meta):
+        return True
+    return any(re.search(pattern, name) for pattern in ignored)
+
+
+def _is_computed(name: str, meta: MetaModel) -> bool:
+    """Whether a table is filled by formula when the model is made, alike each time: sines and cosines of positions."""
+    owner = meta.model.get_submodule(name.rpartition(".")[0])
+    return "Sinusoidal" in type(owner).__name__
+
+
+def _text_config(config: Any) -> Any:
+    """The config of the text model; the whole one if transformers finds several, as in Musicgen."""
+    try:
+        return config.get_text_config()
+    except ValueError:
+        return config
 
 
 def _is_buffer(name: str, meta: MetaModel) -> bool:
@@ -139,8 +157,3 @@ def _hint(chosen: ModelClass) -> str:
         f"Pass the class that the trainer loads{named} with --model-class, or take the names as they are with "
         "--names checkpoint."
     )
-
-
-def _some(names: Sequence[str], count: int = 5) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:count])
-    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"

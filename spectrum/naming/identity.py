@@ -13,13 +13,17 @@ from spectrum.naming.parameters import SMALLEST_SIDE, Kind, Matrix, Parameter, l
 
 EXPERT = re.compile(r"(?<=\.experts\.)([0-9]+)(?=\.)")
 _NORM = re.compile(r"norm|^ln($|_)")
-_BUFFER = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|attn\.bias)$")
+_BUFFER = re.compile(
+    r"(^|\.)(inv_freq|masked_bias|position_ids|attn\.bias|running_mean|running_var"
+    r"|codebook\.(embed|embed_avg|cluster_size|inited))$"
+)
 
 # Last segments of module paths, lower case. Sources: the model classes of transformers 5.23.
 _EMBEDDINGS = {
     "embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings", "embedding", "embed",
-    "shared", "token_embedding", "token_type_embeddings", "embed_tokens_per_layer",
+    "shared", "token_embedding",
 }  # fmt: skip
+_LOOKUPS = {"token_type_embeddings", "embed_tokens_per_layer"}
 _HEADS = {"lm_head", "embed_out", "output_layer", "output", "head", "score"}
 _ROUTERS = {"gate", "router", "shared_expert_gate", "gate_inp"}
 _POSITIONS = {"wpe", "embed_positions", "position_embeddings", "position_embedding", "relative_attention_bias"}
@@ -76,7 +80,7 @@ def _parameters(name: str, group: Sequence[Tensor]) -> list[Parameter]:
 def _matrices(tensor: Tensor, kind: Kind, *, grouped: bool) -> list[Matrix]:
     number = EXPERT.search(tensor.name) if grouped else None
     label = number.group(1) if number else ""
-    if len(tensor.shape) == 2 and kind not in ("bias", "position", "other"):
+    if len(tensor.shape) == 2 and kind not in ("bias", "position", "lookup", "other"):
         return [Matrix(label, (tensor.shape[0], tensor.shape[1]), tensor.name)]
     if kind == "experts":
         experts, rows, cols = tensor.shape
@@ -91,7 +95,7 @@ def _kind(name: str, shape: tuple[int, ...]) -> Kind:
     if len(shape) < 2 and _NORM.search(owner):
         return "norm"
     if leaf == "bias" or leaf.endswith("_bias"):
-        return "bias"
+        return "head-bias" if layer(name) is None and leaf == "bias" and owner in _HEADS else "bias"
     if len(shape) < 2:
         return "vector"
     if len(shape) == 2:
@@ -104,6 +108,8 @@ def _kind(name: str, shape: tuple[int, ...]) -> Kind:
 def _kind_of_2d(name: str, leaf: str) -> Kind:
     if leaf in _POSITIONS:
         return "position"
+    if leaf in _LOOKUPS:
+        return "lookup"
     if leaf in _ROUTERS:
         return "router"
     if layer(name) is None and leaf in _EMBEDDINGS:

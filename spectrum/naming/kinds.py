@@ -1,18 +1,19 @@
-"""What a parameter is, told by the module that owns it."""
+"""What a parameter is, decided by the module that owns it."""
 
 import re
 from typing import Any
 
+from spectrum.naming.embeddings import embeddings_of
 from spectrum.naming.parameters import Kind
 
-# Words of class names and attributes; attributes only where the class is a plain nn.Linear or nn.Embedding that could
-# be anything, or the parameter is a bare one. Sources: the model classes of transformers 5.23.
+# Words in the names of classes and attributes of transformers 5.23. They decide only between classes that have no
+# common base: most norms, experts and routers are plain modules.
 _EXPERTS = re.compile(r"Expert")
 _ROUTER = re.compile(r"Router|Gating|TopK|Gate\b")
 _ROUTER_ATTRIBUTE = re.compile(r"(^|_)(gate|router|gating)$")
 _POSITION = re.compile(r"Position|RelPos")
 _POSITION_ATTRIBUTE = re.compile(r"position|pos_emb|^wpe$|relative_attention_bias|rel_pos")
-_NORM = re.compile(r"Norm")
+_NORM = re.compile(r"Norm(?![a-z])")  # LlamaRMSNorm and MambaRMSNormGated, not InklingNormedEmbedding
 
 
 class Owners:
@@ -23,15 +24,14 @@ class Owners:
 
         self._nn = torch.nn
         self._modules = dict(model.named_modules(remove_duplicate=False))
-        self._inputs = _embeddings_of(model, "get_input_embeddings")
-        self._outputs = _embeddings_of(model, "get_output_embeddings")
+        self._embeddings = embeddings_of(model)
 
     def module(self, path: str) -> Any:
         """The module at a path."""
         return self._modules[path]
 
     def expert_lists(self) -> list[str]:
-        """Paths of the lists that hold one module per expert, as transformers 4 builds mixtures of experts."""
+        """Paths of the lists that hold one module per expert."""
         lists = (self._nn.ModuleList, self._nn.ModuleDict)
         return [path for path, module in self._modules.items() if _is_experts(path) and isinstance(module, lists)]
 
@@ -41,7 +41,10 @@ class Owners:
         if ".parametrizations." in path:  # weight norm: the module is the one that is parametrized
             path, _, attribute = path.rpartition(".parametrizations.")
         owner = self._modules[path]
-        if _NORM.search(type(owner).__name__):
+        found = self._embeddings.kind(owner, parameter)
+        if found is not None:
+            return found
+        if self._is_norm(owner):
             return "norm"
         if attribute == "bias" or attribute.endswith("_bias"):
             return "bias"
@@ -63,18 +66,14 @@ class Owners:
     def _kind_of_array(self, path: str, attribute: str, parameter: Any) -> Kind:
         """Kind of what has two axes or more."""
         owner = self._modules[path]
-        if owner is self._inputs:
-            return "embedding"
-        if owner is self._outputs:
-            return "head"
         if self._is_position(owner, path.rpartition(".")[2] if attribute == "weight" else attribute):
             return "position"
         if isinstance(owner, self._nn.Embedding):
-            return "embedding"
+            return "lookup"
         return self._kind_of_weight(path, attribute, parameter)
 
     def _kind_of_weight(self, path: str, attribute: str, parameter: Any) -> Kind:
-        """Kind of an array that is looked up by nothing: what multiplies, if anything."""
+        """Kind of an array that is neither looked up nor added."""
         owner = self._modules[path]
         if self.holds_experts(path, parameter):
             return "experts"
@@ -115,8 +114,16 @@ class Owners:
                     return int(next(count for count in counts if count))
         return None
 
+    def _is_norm(self, owner: Any) -> bool:
+        """Whether a module scales what it normalises, and does nothing else."""
+        if isinstance(owner, (self._nn.LayerNorm, self._nn.GroupNorm, self._nn.RMSNorm)):
+            return True
+        other = isinstance(owner, (self._nn.Embedding, self._nn.Linear, self._nn.modules.conv._ConvNd))  # noqa: SLF001
+        children = any(True for child in owner.children() for _ in child.parameters())
+        return not other and not children and bool(_NORM.search(type(owner).__name__))
+
     def _is_position(self, owner: Any, leaf: str) -> bool:
-        if isinstance(owner, self._nn.Linear):  # positions are looked up or added, a linear layer computes them
+        if isinstance(owner, self._nn.Linear):  # computes positions; a table of them is looked up or added
             return False
         return bool(_POSITION.search(type(owner).__name__) or _POSITION_ATTRIBUTE.search(leaf))
 
@@ -129,15 +136,3 @@ def flattened_experts(owner: Any, shape: tuple[int, ...]) -> int | None:
 
 def _is_experts(path: str) -> bool:
     return path.rpartition(".")[2] == "experts"
-
-
-def _embeddings_of(model: Any, getter: str) -> Any:
-    """Module of the input or output embeddings.
-
-    The getters of models without any raise NotImplementedError, and those of some composite models fail on parts
-    that the config leaves out (AttributeError).
-    """
-    try:
-        return getattr(model, getter)()
-    except (AttributeError, NotImplementedError):
-        return None

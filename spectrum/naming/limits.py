@@ -1,27 +1,31 @@
 """What a config.json may ask for: one that does not belong to its weights must not keep transformers building for ever.
 
-Nothing here judges whether config and weights fit: that is found out on the model, once it is built.
+Whether config and weights fit is not judged here: the built model tells.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from spectrum.errors import CheckpointError
+from spectrum.naming.offline import offline
+from spectrum.untrusted import shown
 
-# What is counted out one by one while a config is parsed or a model is built. The most of any model of transformers
-# are 2048 experts (Switch-C); a checkpoint whose layers and experts lie apart has a tensor for each of them.
-_COUNTED = re.compile(r"layers$|n_layers?$|depths?$|experts$|heads?$|blocks$|stages$|cycles$|num_block|codebooks?$")
-LARGEST_COUNT = 4_096
-# Other sizes, of which some models make lists (decoder_n_points, the head_dim of diffllama); vocabularies have under
-# 2^19. Not meant are what a trainer notes down, and lengths of a context, which are given in millions and cost nothing.
-LARGEST_SIZE = 2**22
-_SIZE = re.compile(r"size|dim|hidden|channel|points|levels|codes|num_|^n_|^d_|width|height")
-_NO_SIZE = re.compile(r"param|train|step|byte|seed|token|position|length|context|ctx|window|_id$|^max_")
+# Names of what is counted out one by one, in Python, while a config is parsed or a model is built. The largest default
+# in transformers 5.23 are the 16,384 experts of Doge. A checkpoint may store each layer or expert as a tensor.
+_COUNTED = re.compile(
+    r"layers$|n_layers?$|depths?$|experts$|heads?$|blocks$|stages$|cycles$|num_block|codebooks?$|points$|levels$"
+)
+LARGEST_COUNT = 2**16
+# Other sizes make no work on the meta device, except for the few of which a model makes a list (head_dim of DiffLlama).
+# The largest default are the 20,000,000 n-grams of Qwen4Exp. Lengths of a context cost nothing, whatever they are.
+_SIZE = re.compile(r"size|dim|hidden|channel|codes|num_|^n_|^d_|width|height")
+_NO_SIZE = re.compile(r"position|length|context|ctx|window|token|_id$|^max_")
+LARGEST_SIZE = 2**26
 _LABELS = ("id2label", "label2id")
-# Modules and parameters: a layer of a dense model has 13 modules and 9 tensors, one whose experts are stacked in the
-# file and apart in the model of transformers 4 several for each expert.
+# Modules and parameters: a layer of a dense model has 13 modules and 9 tensors.
 SMALLEST_BUDGET = 4_000
 MODULES_A_TENSOR = 20
 
@@ -29,17 +33,20 @@ MODULES_A_TENSOR = 20
 def check_counts(config: Mapping[str, Any], tensors: int) -> None:
     """See that no count in a config is beyond what the checkpoint's tensors can stand for, and no size beyond reason.
 
+    Sizes count only under names that the config classes know: a trainer may note down whatever it likes beside them.
+
     Raises:
         CheckpointError: one is, or the config is nested too deep.
     """
     for name, value in _numbers(config):
         counted = _COUNTED.search(name)
         most = max(LARGEST_COUNT, tensors) if counted else LARGEST_SIZE
-        meant = counted or (_SIZE.search(name) and not _NO_SIZE.search(name))
-        if meant and not -most <= value <= most:
+        if -most <= value <= most:
+            continue
+        if counted or (_SIZE.search(name) and not _NO_SIZE.search(name) and _is_known(name, config)):
             raise CheckpointError(
-                f"config.json has {_shown(value)} as {name!r}, and the checkpoint has {tensors} tensors: it does not "
-                "belong to these weights. Download it again, or take the names as they are with --names checkpoint."
+                f"config.json has {_shown(value)} as {shown(name)}, and the checkpoint has {tensors} tensors: it does "
+                "not belong to these weights. Download it again, or take the names as they are with --names checkpoint."
             )
 
 
@@ -48,7 +55,7 @@ def limited_building(tensors: int) -> Iterator[None]:
     """End the building of a model that gets many times as many modules as the checkpoint has tensors.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: the model does.
     """
     from torch.nn.modules import module  # noqa: PLC0415
 
@@ -75,18 +82,44 @@ def limited_building(tensors: int) -> Iterator[None]:
             hook.remove()
 
 
+def _is_known(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a config class that this config names, at any depth, has a field of this name."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415 - costs a second
+
+    types = {value for key, value in _entries(config) if key == "model_type" and isinstance(value, str)}
+    for model_type in types & set(CONFIG_MAPPING):
+        try:
+            with offline():
+                default = CONFIG_MAPPING[model_type]()
+        except Exception:  # noqa: BLE001 - some config classes have no default: any name may be theirs
+            return True
+        if name in default.attribute_map or any(key == name for key, _ in _entries(default.to_dict())):
+            return True
+    return False
+
+
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int | float]]:
     """Every number in a config, with the name that it or the list around it has."""
+    for key, entry in _entries(value, name):
+        if isinstance(entry, int | float) and not isinstance(entry, bool):
+            yield key, entry
+
+
+def _entries(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in a config that is neither object nor list, with its name; objects with theirs as well."""
     waiting = [(name, value)]
     while waiting:
         name, value = waiting.pop()
         if isinstance(value, Mapping):
+            yield name, value
             waiting.extend((str(key), entry) for key, entry in value.items() if key not in _LABELS)
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             waiting.extend((name, entry) for entry in value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        else:
             yield name, value
 
 
 def _shown(value: float) -> str:
-    return f"{float(value):.3g}" if not abs(value) >= 1e300 else "a number of hundreds of digits"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return f"{float(value):.3g}" if abs(value) < 1e300 else "a number of hundreds of digits"

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
-    "matrix", "experts", "router", "embedding", "head", "position", "norm", "bias", "vector", "convolution", "other"
-]
+    "matrix", "experts", "router",
+    "embedding",  # the input embedding of the part that generates text
+    "head",  # its output head
+    "head-bias",  # the bias of its output head, tied or not
+    "lookup",  # any other embedding: token types, n-grams, codebooks, one embedding per layer
+    "position", "norm", "bias", "vector", "convolution", "other",
+]  # fmt: skip
 
 RANKED: tuple[Kind, ...] = ("matrix", "experts", "router")  # chosen by score; the other kinds follow switches
 

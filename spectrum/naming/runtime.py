@@ -7,26 +7,19 @@ from typing import Literal
 
 from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.naming import checks, layout
-from spectrum.naming.conversion import Target, convert, has_conversion_table
+from spectrum.naming.classes import ModelClass, UnbuildableError, candidate_classes, transformers_version
+from spectrum.naming.conversion import Target, convert
 from spectrum.naming.experts import cuts_of, expert_matrices, experts_in, group_experts, interleaves
 from spectrum.naming.identity import identity_parameters
 from spectrum.naming.kinds import Owners
 from spectrum.naming.layout import UntraceableError
-from spectrum.naming.limits import check_counts, limited_building
-from spectrum.naming.model import (
-    MetaModel,
-    ModelClass,
-    UnbuildableError,
-    build,
-    choose_class,
-    quiet,
-    transformers_version,
-)
+from spectrum.naming.limits import check_counts
+from spectrum.naming.model import MetaModel, build_first, quiet
 from spectrum.naming.parameters import Matrix, Parameter, natural_key
 from spectrum.naming.table import table_parameters
 from spectrum.naming.ties import Ties, resolve
 
-_WITHOUT_MATRICES = ("bias", "norm", "vector", "position", "convolution", "other")
+_WITHOUT_MATRICES = ("bias", "norm", "vector", "position", "convolution", "lookup", "head-bias", "other")
 
 
 @dataclass(frozen=True)
@@ -80,16 +73,13 @@ def name_parameters(
         return _by_identity(tensors, (_identity_note("transformers is not installed"),))
     check_counts(config, len(tensors))
     try:
-        chosen = choose_class(config, model_class)
+        chosen, meta = build_first(candidate_classes(config, model_class), config, len(tensors))
     except UnbuildableError as error:
-        return _by_identity(tensors, (_identity_note(str(error)),))
-    try:
-        with limited_building(len(tensors)):
-            meta = build(chosen)
-    except UnbuildableError as error:
-        return _without_model(tensors, chosen, str(error))
+        if error.chosen is None:
+            return _by_identity(tensors, (_identity_note(str(error)),))
+        return _without_model(tensors, error.chosen, str(error))
     with quiet():
-        return _by_model(tensors, replace(chosen, name=type(meta.model).__name__), meta, same)
+        return _by_model(tensors, chosen, meta, same)
 
 
 def _by_model(
@@ -163,9 +153,7 @@ def _skipped(targets: Mapping[str, Target], ties: Ties) -> dict[str, str]:
 
 
 def _without_model(tensors: Mapping[str, Tensor], chosen: ModelClass, reason: str) -> Naming:
-    """Names from the conversion table alone, or as they are where transformers has none."""
-    if not has_conversion_table():
-        return _by_identity(tensors, (*chosen.notes, _identity_note(reason)))
+    """Names from the conversion table alone."""
     with quiet():
         parameters, skipped = table_parameters(tensors, chosen)
     note = (

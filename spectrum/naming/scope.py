@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from spectrum.errors import SpectrumError
 from spectrum.naming.parameters import SMALLEST_SIDE, Parameter
 
+_WORDS = {"position": "position table", "lookup": "lookup table", "other": "not a weight matrix"}
 WIDENED = ("router", "embedding", "head")  # what `--all-modules` adds, wherever it stands
 
 
@@ -81,7 +82,7 @@ def _why_not(parameter: Parameter, *, all_modules: bool) -> str:
     if len(parameter.shape) < 2:
         return "vector"
     if parameter.kind not in ("matrix", "experts", *WIDENED):
-        return {"position": "position table", "other": "no weight matrix"}.get(parameter.kind, parameter.kind)
+        return _WORDS.get(parameter.kind, parameter.kind)
     if not parameter.matrices:
         return "no matrix inside"
     if parameter.kind in WIDENED and not all_modules:

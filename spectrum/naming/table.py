@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from spectrum.checkpoint.tensors import Tensor
 from spectrum.naming import layout
+from spectrum.naming.classes import ModelClass
 from spectrum.naming.conversion import Target, convert_by_table
 from spectrum.naming.experts import cuts_of, expert_matrices
 from spectrum.naming.identity import identity_parameters
 from spectrum.naming.layout import Layout, UntraceableError
-from spectrum.naming.model import ModelClass
 from spectrum.naming.parameters import Matrix, Parameter
 
 

@@ -1,21 +1,21 @@
 """Where a converter of transformers puts the numbers of the tensors it is given.
 
-Each operation of `core_model_loading` is repeated on layouts. Operations are known by the names of their classes, so
-that one this module has never heard of leaves a parameter without matrices instead of with wrong ones.
+Each operation is repeated on layouts. One that is not known here leaves a parameter without matrices instead of with
+wrong ones.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from spectrum.naming import layout
 from spectrum.naming.layout import Layout, UntraceableError
+from spectrum.naming.transformers_loading import Operation
 
 
 def trace(
-    operations: Sequence[Any], sources: Sequence[Sequence[Layout]], shapes: Sequence[tuple[int, ...]]
+    operations: Sequence[Operation], sources: Sequence[Sequence[Layout]], shapes: Sequence[tuple[int, ...]]
 ) -> list[Layout]:
-    """Where the numbers of each target of a converter stand.
+    """Where the numbers of each target of a converter are.
 
     Args:
         operations: of the converter, in order.
@@ -34,34 +34,34 @@ def trace(
     return traced
 
 
-def _traced(operation: Any, state: list[list[Layout]], shapes: Sequence[tuple[int, ...]]) -> list[list[Layout]]:
+def _traced(operation: Operation, state: list[list[Layout]], shapes: Sequence[tuple[int, ...]]) -> list[list[Layout]]:
     """One operation of a converter, on layouts: for each source pattern (later: each target) its tensors."""
-    kind = type(operation).__name__
-    if kind == "MergeModulelist" and operation.dim == 0:
+    kind, axis = operation.kind, operation.axis or 0
+    if kind == "MergeModulelist" and axis == 0:
         return [[layout.stack(parts)] for parts in state]
     if kind == "Concatenate":
-        return [[layout.concatenate((part for parts in state for part in parts), operation.dim)]]
+        return [[layout.concatenate((part for parts in state for part in parts), axis)]]
     if kind == "Chunk":
-        return _chunks(state[0][0], operation.dim, len(shapes))
+        return _chunks(state[0][0], axis, len(shapes))
     if kind == "Split":
-        return _splits(state[0][0], operation.dim, [shape[operation.dim] for shape in shapes])
+        return _splits(state[0][0], axis, [shape[axis] for shape in shapes])
     if kind == "ErnieFuseAndSplitTextVisionExperts":
-        return _experts_by_modality(state, operation.concat_dim, len(shapes))
+        return _experts_by_modality(state, axis, len(shapes))
     one_to_one = _one_to_one(operation, shapes)
     return [[one_to_one(parts[0])] for parts in state]
 
 
-def _one_to_one(operation: Any, shapes: Sequence[tuple[int, ...]]) -> Callable[[Layout], Layout]:
-    kind = type(operation).__name__
+def _one_to_one(operation: Operation, shapes: Sequence[tuple[int, ...]]) -> Callable[[Layout], Layout]:
+    kind, axis = operation.kind, operation.axis or 0
     if kind == "Transpose":
         return lambda part: (
             part
-            if operation.check_dims and part.shape == shapes[0]
-            else layout.transpose(part, operation.dim0, operation.dim1)
+            if operation.if_needed and part.shape == shapes[0]
+            else layout.transpose(part, axis, operation.other_axis or 0)
         )
     if kind == "Interleave" and not operation.inverse:
         return lambda part: layout.concatenate(
-            (layout.take(part, operation.dim, slice(start, None, 2)) for start in (0, 1)), operation.dim
+            (layout.take(part, axis, slice(start, None, 2)) for start in (0, 1)), axis
         )
     if kind == "Conv3dToLinear":
         return _flattened

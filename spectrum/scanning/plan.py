@@ -67,7 +67,7 @@ def plan_scan(checkpoint: Checkpoint, settings: Settings, *, same: Callable[[str
     scope = Scope(settings.modules, settings.exclude, settings.all_modules)
     scored, reasons = split_by_scope(naming.parameters, scope)
     if not scored:
-        counts = Counter({**naming.skipped, **reasons}.values()).most_common(3)
+        counts = Counter(reasons.values()).most_common()
         raise CheckpointError(
             f"'{checkpoint.id}' has no matrix to score among its {len(naming.parameters)} parameters: "
             f"{', '.join(f'{count} x {reason}' for reason, count in counts)}. Parameters outside numbered layers are "

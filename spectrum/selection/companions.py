@@ -31,9 +31,14 @@ def trained_norms(scan: Scan, choice: Choice) -> tuple[str, ...]:
 
 
 def biases(scan: Scan, weights: Sequence[str]) -> dict[str, str]:
-    """Weight -> the bias beside it, for those that have one."""
+    """Weight -> the bias beside it, for those that have one; a tied head's bias goes with the embedding."""
     known = {item.name for item in scan.unscored}
     found = {name: bias for name in weights if (bias := _bias_name(name)) in known}
+    kinds = {item.name: item.kind for item in _entries(scan)}
+    heads = [name for name in weights if kinds[name] == "head"]
+    tied = [name for name in weights if kinds[name] == "embedding"] if "head" not in kinds.values() else []
+    for weight, bias in zip(heads or tied, names_of(scan, ("head-bias",)), strict=False):
+        found.setdefault(weight, bias)
     return dict(sorted(found.items(), key=lambda pair: natural_key(pair[0])))
 
 

@@ -17,7 +17,6 @@ from safetensors import safe_open
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from spectrum.checkpoint.tensors import Tensor
-from spectrum.naming.conversion import has_conversion_table
 from spectrum.naming.parameters import Matrix
 
 
@@ -32,15 +31,13 @@ class Architecture:
     asked: bool = False  # the class has to be asked for: the class rule prefers another one of the same type
 
     variant: str = ""
-    since_5: bool = False  # transformers 4 cannot save it, or cannot build it on the meta device
 
     def __str__(self) -> str:
         return f"{self.model_type}{self.variant}"
 
     @property
     def exists(self) -> bool:
-        known = self.model_type in CONFIG_MAPPING and self.model_class in transformers.__all__
-        return known and (has_conversion_table() or not self.since_5)
+        return self.model_type in CONFIG_MAPPING and self.model_class in transformers.__all__
 
 
 # Distinct sizes, so that no axis is taken for another.
@@ -202,7 +199,7 @@ ARCHITECTURES = (
     _text("exaone4", "Exaone4ForCausalLM"),
     _text("seed_oss", "SeedOssForCausalLM", head_dim=8),
     _text("arcee", "ArceeForCausalLM", head_dim=8),
-    Architecture("apertus", "ApertusForCausalLM", TEXT, since_5=True),
+    Architecture("apertus", "ApertusForCausalLM", TEXT),
     _text("lfm2", "Lfm2ForCausalLM", layer_types=["conv", "full_attention"]),
     Architecture(
         "mpt", "MptForCausalLM", {"vocab_size": 72, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}
@@ -260,7 +257,6 @@ ARCHITECTURES = (
             "num_key_value_heads": 4,
             "layers_block_type": ["mamba", "hybrid"] * 3,
         },
-        since_5=True,
     ),
     Architecture(
         "rwkv",

@@ -46,7 +46,9 @@ def test_natural_order():
         ("model.layers.0.mlp.gate.weight", (8, 64), "router"),
         ("model.layers.0.mlp.shared_expert_gate.weight", (1, 64), "router"),
         ("model.embed_tokens.weight", (100, 64), "embedding"),
-        ("embeddings.token_type_embeddings.weight", (2, 64), "embedding"),
+        ("embeddings.token_type_embeddings.weight", (2, 64), "lookup"),
+        ("model.embed_tokens_per_layer.weight", (100, 64), "lookup"),
+        ("lm_head.bias", (100,), "head-bias"),
         ("lm_head.weight", (100, 64), "head"),
         ("encoder.layer.0.output.weight", (64, 64), "matrix"),
         ("embeddings.position_embeddings.weight", (512, 64), "position"),
@@ -107,7 +109,7 @@ def test_experts_of_different_shape_are_not_grouped():
 
 def test_what_is_no_parameter():
     """Integer tensors and known buffers are listed with their reason."""
-    tensors = _tensors(**{"model.rotary_emb.inv_freq": (32,), "h.0.attn.masked_bias": ()})
+    tensors = _tensors(**{"model.rotary_emb.inv_freq": (32,), "h.0.attn.masked_bias": (), "q.0.codebook.embed": (8, 4)})
     tensors["position_ids"] = Tensor("position_ids", "I64", (1, 512), "s", 0, 0)
     tensors["w"] = Tensor("w", "F8_E4M3", (64, 64), "s", 0, 0)
     parameters, skipped = identity_parameters(tensors)
@@ -115,6 +117,7 @@ def test_what_is_no_parameter():
     assert skipped == {
         "model.rotary_emb.inv_freq": "buffer",
         "h.0.attn.masked_bias": "buffer",
+        "q.0.codebook.embed": "buffer",
         "position_ids": "integer tensor",
         "w": "dtype F8_E4M3",
     }

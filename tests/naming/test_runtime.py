@@ -29,12 +29,9 @@ from naming.architectures import (
 from safetensors.torch import load_file, save_file
 
 from spectrum.errors import CheckpointError
-from spectrum.naming.conversion import has_conversion_table
 from spectrum.naming.parameters import natural_key
 from spectrum.naming.runtime import Naming, name_parameters
 
-CONVERTS = has_conversion_table()
-needs_conversion = pytest.mark.skipif(not CONVERTS, reason="transformers 4 has no conversion table")
 BY_TYPE = {str(architecture): architecture for architecture in ARCHITECTURES}
 
 
@@ -174,7 +171,7 @@ PROJECTIONS = {
 
 
 # Classes that hold (experts, in, out) and, in some version of transformers, do not say so.
-TRANSPOSED = {"GptOssExperts", "Llama4TextExperts"} | (set() if CONVERTS else {"Qwen3VLMoeTextExperts"})
+TRANSPOSED = {"GptOssExperts", "Llama4TextExperts"}
 
 
 def halves(number, array, attribute, owner):
@@ -199,8 +196,7 @@ def halves(number, array, attribute, owner):
 def test_at_least_sixty_architectures_run():
     """The table is not hollowed out by a version that lacks what it names."""
     assert len(available()) >= 60
-    if CONVERTS:
-        assert sum(not architecture.dense for architecture in available()) >= 25
+    assert sum(not architecture.dense for architecture in available()) >= 25
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -285,7 +281,6 @@ def test_kinds_come_from_the_owning_module(tmp_path, model_type):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@needs_conversion
 @pytest.mark.parametrize("model_type", [str(a) for a in available() if not a.dense])
 def test_a_fused_copy_has_the_same_matrices(tmp_path, model_type):
     """Stored one tensor per expert or as the model holds them, the experts are the same matrices under one label."""
@@ -310,23 +305,17 @@ def test_experts_stand_in_natural_order(tmp_path):
     """Expert 2 stands before expert 10, and a label names the tensor of its own expert."""
     checkpoint = make(tmp_path, "mixtral")
     naming = by_name(name(checkpoint))
-    if CONVERTS:
-        down = naming["model.layers.1.mlp.experts.down_proj"]
-        gate_up = naming["model.layers.1.mlp.experts.gate_up_proj"]
-        assert [m.label for m in gate_up.matrices] == [
-            f"{e}.{projection}" for e in range(12) for projection in ("gate_proj", "up_proj")
-        ]
-    else:
-        down = naming["model.layers.1.block_sparse_moe.experts.*.w2.weight"]
-        assert down.shape == (12, 32, 40)
-        assert down.kind == "experts"
+    down = naming["model.layers.1.mlp.experts.down_proj"]
+    gate_up = naming["model.layers.1.mlp.experts.gate_up_proj"]
+    assert [m.label for m in gate_up.matrices] == [
+        f"{e}.{projection}" for e in range(12) for projection in ("gate_proj", "up_proj")
+    ]
     assert [m.label for m in down.matrices] == [f"{expert}.down_proj" for expert in range(12)]
     assert [m.tensor for m in down.matrices] == [
         f"model.layers.1.block_sparse_moe.experts.{expert}.w2.weight" for expert in range(12)
     ]
 
 
-@needs_conversion
 @pytest.mark.parametrize(
     "lost, text",
     [
@@ -353,7 +342,6 @@ def test_missing_experts_are_named(tmp_path, lost, text):
         name(checkpoint)
 
 
-@needs_conversion
 def test_one_expert_alone(tmp_path):
     """A layer of one expert is not taken to lack its number 0."""
     with silenced():
@@ -363,7 +351,6 @@ def test_one_expert_alone(tmp_path):
     assert [m.label for m in down.matrices] == ["0.down_proj"]
 
 
-@needs_conversion
 def test_pieces_make_one_matrix(tmp_path):
     """Gate and up projection of a dense layer, stored apart, are one matrix of two pieces where the model has one."""
     checkpoint = make(tmp_path, "minimax_m3_vl")
@@ -375,7 +362,6 @@ def test_pieces_make_one_matrix(tmp_path):
         assert sum(piece.shape[0] for piece in matrix.pieces) == matrix.shape[0]
 
 
-@needs_conversion
 def test_an_unknown_operation_leaves_no_matrices(tmp_path, monkeypatch):
     """Where it cannot be told which numbers go where, nothing is scored, and the user is told why."""
     from transformers import conversion_mapping, core_model_loading
@@ -414,8 +400,6 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 )
 def test_ties(tmp_path, stored, trained, skipped):
     """Tied parameters stored once or twice are what the loaded model makes of them."""
-    if stored in ("head", "different") and not CONVERTS:
-        pytest.skip("transformers 4 ties without looking")
     with silenced():
         torch.manual_seed(3)
         config = transformers.LlamaConfig(**TEXT, tie_word_embeddings=True)
@@ -605,7 +589,6 @@ def test_old_layouts(tmp_path, model_type, pairs):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@needs_conversion
 @pytest.mark.parametrize(
     "wanted, embedding",
     [
@@ -640,7 +623,7 @@ def test_an_unknown_class_is_an_error(tmp_path):
     """A class that transformers lacks is named, with one that it has."""
     checkpoint = make(tmp_path, "llama")
     with pytest.raises(
-        CheckpointError, match="has no class 'LlamaForCausalLN'. Name one that it has, such as AutoModelForCausalLM"
+        CheckpointError, match=r"has no class 'LlamaForCausalLN'. Pass one that it has with --model-class: LlamaFor"
     ):
         name(checkpoint, model_class="LlamaForCausalLN")
 
@@ -708,20 +691,18 @@ def test_a_class_that_cannot_be_built(tmp_path, monkeypatch, model_type):
 
     monkeypatch.setattr(getattr(transformers, BY_TYPE[model_type].model_class), "__init__", fail)
     naming = name(checkpoint)
-    assert naming.name_mapping == ("table" if CONVERTS else "identity")
+    assert naming.name_mapping == "table"
     assert "cannot be built: ImportError: This class requires the timm library." in naming.notes[0]
-    if CONVERTS:
-        found = by_name(naming)
-        assert exact.model_class == naming.model_class
-        for parameter in exact.parameters:
-            assert found[parameter.name].tensors == parameter.tensors
-            assert found[parameter.name].shape == parameter.shape
-            if parameter.kind in ("matrix", "experts"):
-                assert found[parameter.name].matrices == parameter.matrices
+    found = by_name(naming)
+    assert exact.model_class == naming.model_class
+    for parameter in exact.parameters:
+        assert found[parameter.name].tensors == parameter.tensors
+        assert found[parameter.name].shape == parameter.shape
+        if parameter.kind in ("matrix", "experts"):
+            assert found[parameter.name].matrices == parameter.matrices
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
-@needs_conversion
 def test_a_package_that_is_missing(tmp_path):
     """Gemma 3n needs timm to be built; its text model is still named."""
     checkpoint = make(tmp_path, "gemma3n_text")
@@ -754,13 +735,14 @@ def test_checkpoint_names_on_request(tmp_path):
 
 
 def test_a_config_that_is_not_valid(tmp_path):
-    """A value that the config class refuses leaves the checkpoint's names."""
+    """A value that the config class refuses leaves the conversion table, and a note with the reason."""
     checkpoint = make(tmp_path, "llama")
     naming = name_parameters(
         checkpoint.tensors, checkpoint.config | {"num_hidden_layers": "many"}, same=checkpoint.same
     )
-    assert naming.name_mapping == "identity"
-    assert naming.notes[0].endswith("as transformers 5 does for mixtures of experts.")
+    assert naming.name_mapping == "table"
+    assert "LlamaForCausalLM cannot be built: " in naming.notes[0]
+    assert "num_hidden_layers" in naming.notes[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
