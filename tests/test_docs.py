@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from conftest import llama_config, tiny_llama, write_checkpoint
 
 import spectrum
 from spectrum.cli.commands import app
@@ -92,7 +93,7 @@ def _block(match: re.Match[str]) -> str:
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=_name)
-def test_commands_run_and_print_what_the_page_says(page, shared, llama, monkeypatch):
+def test_commands_run_and_print_what_the_page_says(page, shared, monkeypatch):
     """Every block that is not marked. The README begins with the scan of the demo; other pages find it in the store."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
     if page.name == "README.md":
@@ -103,8 +104,7 @@ def test_commands_run_and_print_what_the_page_says(page, shared, llama, monkeypa
     if page.name != "README.md":
         shutil.copytree(shared / "snr_results", "snr_results")
     Path("configs").symlink_to(ROOT / "configs")
-    Path("path/to").mkdir(parents=True)
-    llama.rename("path/to/model")
+    write_checkpoint(Path("path/to/model"), {"": tiny_llama()}, config=llama_config(12))
     text = page.read_text()
     now = BLOCK.sub(_block, text)
     if os.environ.get("SPECTRUM_UPDATE_DOCS") == "1":
