@@ -118,9 +118,17 @@ def budget(
     if as_json:
         print(json.dumps(_document(scan, setup, tops | others, limit, fits), allow_nan=False, indent=1))
     else:
+        gpu = "1 GPU" if gpus == 1 else f"{gpus} GPUs, sharding {sharding}"
+        counted = "activations estimated" if sequences else "activations not counted"
+        print(f"Assumed: {optimizer}, {precision}, {gpu}, frozen weights in bf16, {counted}.")
         _print(scan, setup, tops, others, detail=top is not None)
         if limit is not None and fits is not None:
             print(f"largest selection within {show_size(limit)}: top {fits[0]:g} %, {show_size(fits[1].total)} per GPU")
+        missing = "" if sequences else "activations, "
+        print(
+            f"Not counted: {missing}the CUDA context, the allocator's reserve and fragments, and buffers of "
+            "communication. Leave 10 to 20 % of the card free, and more for long sequences."
+        )
 
 
 def _print(scan: Scan, setup: Setup, tops: dict[str, Memory], others: dict[str, Memory], *, detail: bool) -> None:

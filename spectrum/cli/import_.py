@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from spectrum.cli.app import command
-from spectrum.cli.output import hint
+from spectrum.cli.output import hint, warn
 from spectrum.errors import SpectrumError
 from spectrum.results import file_stem, import_scan, read_scan, write_scan
 
@@ -32,4 +32,9 @@ def import_(
     write_scan(scan, path)
     matrices = sum(len(item.matrices) or 1 for item in scan.parameters)
     hint(f"Imported {matrices} scores of {len(scan.parameters)} parameters.")
+    if not any(item.saturated for item in scan.parameters):
+        warn(
+            "this file holds no infinite score. Since April 2025 the authors' program writes a finite one for a "
+            "saturated matrix, so in newer files saturated matrices cannot be recognised. Scan the model to know them."
+        )
     print(path)

@@ -11,7 +11,7 @@ from spectrum.selection.companions import biases, sizes, total, trained_embeddin
 from spectrum.selection.fitting import fitting_percent
 from spectrum.selection.pools import Pool, in_order, layer_pools, module_type_pools
 from spectrum.selection.ranking import score_keys
-from spectrum.selection.remarks import cut_remarks, rule_remarks, scan_remarks
+from spectrum.selection.remarks import cut_remarks, rule_remarks, saturation_remarks, scan_remarks
 from spectrum.selection.types import Group, Selection, with_biases
 from spectrum.selection.wording import arguments, describe, tag
 
@@ -75,6 +75,9 @@ def select(scan: Scan, choice: Choice, *, conditions: Mapping[str, float] | None
         warnings=(
             *cut_remarks(choice, pools, counts),
             *rule_remarks(scan, choice, types, trainable),
+            *saturation_remarks(
+                item for group in groups for item in group.selected if choice.score in ("snr", "ratio")
+            ),
             *scan_remarks(scan, choice),
         ),
     )

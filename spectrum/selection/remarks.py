@@ -1,14 +1,16 @@
 """What the user should know of a selection before relying on it, in whole sentences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from spectrum.results.scan import Scan
+from spectrum.results.scan import ParameterScore, Scan
 from spectrum.selection.amounts import matching_rules
 from spectrum.selection.choice import Choice, MaxWeights, PerType
 from spectrum.selection.companions import names_of
 from spectrum.selection.fitting import weight_limit
 from spectrum.selection.pools import Pool
 from spectrum.selection.wording import number
+
+RARE = 0.02  # share of the singular values at or below the threshold, under which the SNR rests on a few of them
 
 
 def cut_remarks(choice: Choice, pools: Sequence[Pool], counts: Sequence[int]) -> list[str]:
@@ -58,6 +60,28 @@ def scan_remarks(scan: Scan, choice: Choice) -> Iterator[str]:
             f"The scan of '{scan.model.id}' lists no embedding and no head, so none is selected. "
             "Add theirs by hand, or pass --embeddings freeze."
         )
+
+
+def saturation_remarks(selected: Iterable[ParameterScore]) -> Iterator[str]:
+    """Selected matrices of which almost nothing is at or below the threshold, so that their SNR is an accident.
+
+    The SNR divides by the sum of the few values below the threshold; one value more or less changes it many times.
+    """
+    nearly = [(item, low, total) for item in selected for low, total in [_noise_values(item)] if 0 < low < RARE * total]
+    if nearly:
+        item, low, total = nearly[0]
+        more = f", and {len(nearly) - 1} more such parameters are selected" if len(nearly) > 1 else ""
+        yield (
+            f"'{item.name}' is nearly saturated: {low} of its {total} singular values lie at or below the threshold, "
+            f"so a small change of the weights changes its SNR many times{more}. Compare with --noise-model mp."
+        )
+
+
+def _noise_values(item: ParameterScore) -> tuple[int, int]:
+    """Singular values at or below the threshold, and all of them; of experts summed over their matrices."""
+    matrices = item.matrices or ((item,) if item.shape is not None and len(item.shape) == 2 else ())
+    known = [(int(each.score.signal_count), min(each.shape)) for each in matrices if each.score and each.shape]
+    return sum(total - signal for signal, total in known), sum(total for _, total in known)
 
 
 def _is_tied(pool: Pool, count: int) -> bool:

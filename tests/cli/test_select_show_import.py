@@ -125,11 +125,19 @@ def test_import(published, run):
     old = published / "snr_results_meta-llama-Meta-Llama-3-8B.json"
     code, out, err = run("import", old, "--model", "meta-llama/Meta-Llama-3-8B")
     assert (code, out) == (0, "snr_results/meta-llama--Meta-Llama-3-8B.json\n")
-    assert err == "Imported 224 scores of 224 parameters.\n"
+    first, warning = err.splitlines()
+    assert first == "Imported 224 scores of 224 parameters."
+    assert warning.startswith("warning: this file holds no infinite score. Since April 2025 ")
     code, out, err = run("select", out.strip())
     assert (code, len(yaml.safe_load(out)["unfrozen_parameters"])) == (0, 56)
     assert "lists no embedding and no head" in err
     assert run("show", "snr_results/meta-llama--Meta-Llama-3-8B.json", "--heatmap")[0] == 0
+
+
+def test_import_of_infinities_does_not_warn(published, run):
+    """A file with infinite scores says which matrices are saturated."""
+    _, _, err = run("import", published / "snr_results_HuggingFaceTB-SmolLM-135M.json")
+    assert "warning" not in err
 
 
 def test_import_does_not_replace_a_scan(scanned, run, tmp_path):

@@ -1,5 +1,7 @@
 """Which parameters are chosen."""
 
+from dataclasses import replace
+
 import pytest
 from selection.scans import entry, layers, make_scan
 
@@ -155,3 +157,16 @@ def test_nothing_to_rank():
     """A scan of norms only."""
     with pytest.raises(SelectionError, match="No scored weight matrix of 'm' is left to rank"):
         select_top(make_scan([entry("l.0.norm.weight", None, kind="norm")]), 50)
+
+
+@pytest.mark.parametrize(("below", "said"), [(0, False), (1, True), (3, True), (4, False), (100, False)])
+def test_nearly_saturated(below, said):
+    """A selected matrix of which under 2 % of the 192 values, but not none, lie at or below the threshold is named."""
+    (item,) = layers([106.0], "self_attn.v_proj", shape=(192, 576))
+    item = replace(item, score=replace(item.score, signal_count=192 - below))
+    others = layers([1.4] * 3, "mlp.up", shape=(192, 576))
+    others = [replace(each, score=replace(each.score, signal_count=100)) for each in others]
+    remarks = [text for text in select_top(make_scan([item, *others]), 25).warnings if "nearly saturated" in text]
+    assert bool(remarks) == said
+    if said:
+        assert f"'{item.name}' is nearly saturated: {below} of its 192 singular values" in remarks[0]
