@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,8 @@ class Forks:
         env: Mapping[str, str] | None = None,
         file_bytes: int | None = None,
         terminal: str | None = None,
+        hub: tuple[str, Path] | None = None,
+        slowed: bool = False,
     ) -> Running:
         """Start `spectrum` with these words in the current folder.
 
@@ -74,6 +78,9 @@ class Forks:
             env: variables beside those of the test.
             file_bytes: no file may grow beyond this.
             terminal: path of a terminal to print to, instead of files.
+            hub: endpoint of a Hub, and folder of its client's cache.
+            slowed: decompose each matrix on its own, note its key in the file `decomposed` of the current folder, and
+                pause; pause before the scan file is written, too.
         """
         self._started += 1
         out, err = (Path(self._folder.name, f"{self._started}.{name}") for name in ("out", "err"))
@@ -84,14 +91,16 @@ class Forks:
             "cwd": str(Path.cwd()),
             "env": os.environ | (env or {}),
             "file_bytes": file_bytes,
+            "hub": hub and [hub[0], str(hub[1])],
+            "slowed": slowed,
             "out": terminal or str(out),
             "err": terminal or str(err),
         })  # fmt: skip
         return Running(self, pid, out, err)
 
-    def run(self, *words: object, env: Mapping[str, str] | None = None, file_bytes: int | None = None) -> Ended:
+    def run(self, *words: object, **options: Any) -> Ended:
         """Start `spectrum` and wait for its end."""
-        return self.start(*words, env=env, file_bytes=file_bytes).wait()
+        return self.start(*words, **options).wait()
 
     def ask(self, request: Mapping[str, object]) -> int:
         """Send a request; the answer."""
@@ -135,12 +144,44 @@ def _child(request, streams):
     if request["file_bytes"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python has it: the write fails instead
+    if request["hub"]:
+        from hub_client import lead_client
+
+        lead_client(pytest.MonkeyPatch(), request["hub"][0], Path(request["hub"][1]))
+    if request["slowed"]:
+        _slow_down()
     sys.argv = ["spectrum", *request["words"]]
     code = _code_of(sys.argv[1:])
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+PAUSE = 0.01  # seconds after each matrix, and ten times as long before the scan file is written
+
+
+def _slow_down():
+    import spectrum.results.writer
+    from spectrum.scanning import decompose, tasks
+
+    solve, replace_file = decompose.decompose, spectrum.results.writer.replace_file
+
+    def _slowly(*args, **options):
+        for entry in solve(*args, **options):
+            with Path("decomposed").open("a") as log:
+                log.write(f"{entry.task.key}\n")
+            time.sleep(PAUSE)
+            yield entry
+
+    def _late(path, *rest):
+        if path.suffix == ".json":
+            time.sleep(10 * PAUSE)
+        return replace_file(path, *rest)
+
+    tasks.BATCH_BYTES = 1
+    decompose.decompose = _slowly
+    spectrum.results.writer.replace_file = _late
 
 
 def _code_of(words):

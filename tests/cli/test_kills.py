@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,48 +11,18 @@ from pathlib import Path
 import pytest
 from conftest import llama_config, tiny_llama, write_checkpoint
 
-LAYERS = 30
+LAYERS = 12
 MATRICES = 7 * LAYERS
-KILLS = 20
 
 
-class Starter:
-    """`scan_starter.py`, and the scan it runs now."""
-
-    def __init__(self, folder, environment):
-        program = Path(__file__).parents[1] / "scan_starter.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(program), str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment | {"OMP_NUM_THREADS": "1"},
-        )
-        assert self._line() == "ready"
-
-    def start(self, *words):
-        self._process.stdin.write(json.dumps([str(word) for word in words]) + "\n")
-        self._process.stdin.flush()
-        self.child = int(self._line())
-
-    def ended(self):
-        """Wait for the scan; its exit code, or minus the signal that ended it."""
-        return os.waitstatus_to_exitcode(int(self._line()))
-
-    def kill_when(self, condition):
-        """Kill the scan once the condition holds, while it runs."""
-        deadline = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < deadline, Path("log").read_text()
-            time.sleep(0.0005)
-        os.kill(self.child, signal.SIGKILL)
-        assert self.ended() == -signal.SIGKILL
-
-    def close(self):
-        self._process.communicate(timeout=30)
-
-    def _line(self):
-        return self._process.stdout.readline().strip()
+def _kill_when(process, condition):
+    """Kill a scan once the condition holds, while it runs."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, process.err.read_text()
+        time.sleep(0.0005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait().returncode == -signal.SIGKILL
 
 
 def _finished(partial):
@@ -63,31 +31,28 @@ def _finished(partial):
     return [json.loads(line)["key"] for line in lines]
 
 
-def _kill_and_resume(starter, words, stem):
+def _kill_and_resume(start, stem, kills):
     whole, broken = Path("whole"), Path("broken")
-    starter.start(*words, "--out", whole)
-    assert starter.ended() == 0, Path("log").read_text()
+    assert start("--out", whole).wait().returncode == 0
     Path("decomposed").unlink()
     partial = broken / f"{stem}.partial.jsonl"
     random_ = random.Random(0)
     done = 0
-    for kill in range(KILLS):
-        wanted = done + random_.randrange((MATRICES - done) // (KILLS + 1 - kill))
+    for kill in range(kills):
+        wanted = done + random_.randrange((MATRICES - done) // (kills + 1 - kill))
         pause = random_.uniform(0, 0.01)
-        starter.start(*words, "--out", broken)
 
-        def _reached(wanted=wanted):
-            return partial.exists() and partial.read_bytes().count(b"\n") > wanted
+        def _reached(wanted=wanted, pause=pause):
+            return partial.exists() and partial.read_bytes().count(b"\n") > wanted and time.sleep(pause) is None
 
-        starter.kill_when(lambda pause=pause, reached=_reached: reached() and time.sleep(pause) is None)
+        _kill_when(start("--out", broken), _reached)
         keys = _finished(partial)
         assert MATRICES > len(keys) == len(set(keys)) >= done
         done = len(keys)
-    starter.start(*words, "--out", broken)
-    starter.kill_when((broken / f"{stem}.spectra.safetensors").exists)
+    _kill_when(start("--out", broken), (broken / f"{stem}.spectra.safetensors").exists)
     assert not (broken / f"{stem}.json").exists()
-    starter.start(*words, "--out", broken)
-    assert starter.ended() == 0, Path("log").read_text()
+    ended = start("--out", broken).wait()
+    assert ended.returncode == 0, ended.stderr
     names = sorted(path.name for path in whole.iterdir() if path.suffix != ".lock")
     assert names == [f"{stem}.json", f"{stem}.spectra.safetensors", f"{stem}.top25.yaml"]
     assert names == sorted(path.name for path in broken.iterdir() if path.suffix != ".lock")
@@ -95,25 +60,30 @@ def _kill_and_resume(starter, words, stem):
     times = Counter(Path("decomposed").read_text().splitlines())
     assert len(times) == MATRICES
     again = sum(times.values()) - MATRICES
-    assert again <= KILLS  # at most the one in flight at each kill
+    assert again <= kills  # at most the one in flight at each kill
 
 
-def test_a_local_scan_killed_at_20_moments(tmp_path):
-    """Also while the scan file is being written; no matrix is decomposed twice but the one in flight."""
-    folder = write_checkpoint(tmp_path / "tiny", {"_": tiny_llama(layers=LAYERS)}, config=llama_config(LAYERS))
-    starter = Starter(folder, dict(os.environ))
-    _kill_and_resume(starter, ["scan", "--model", folder], "tiny")
-    starter.close()
+@pytest.fixture
+def tiny(tmp_path):
+    """A Llama on disk."""
+    return write_checkpoint(tmp_path / "tiny", {"_": tiny_llama(layers=LAYERS)}, config=llama_config(LAYERS))
 
 
-def test_a_streamed_scan_killed_at_20_moments(hub, tmp_path):
+def test_a_local_scan_killed_at_any_moment(tiny, forks):
+    """Also while the scan file is being written; no matrix is decomposed twice except the one in flight."""
+    _kill_and_resume(lambda *words: forks.start("scan", "--model", tiny, *words, slowed=True), "tiny", kills=8)
+
+
+def test_a_streamed_scan_killed_at_any_moment(hub, tiny, forks, tmp_path):
     """The same over the network; nothing is left in the Hub's cache."""
-    folder = write_checkpoint(tmp_path / "tiny", {"_": tiny_llama(layers=LAYERS)}, config=llama_config(LAYERS))
-    hub.push("acme/tiny", folder)
-    starter = Starter(folder, hub.environment(tmp_path / "hf-home"))
-    _kill_and_resume(starter, ["scan", "--model", "acme/tiny"], "acme--tiny")
-    starter.close()
-    assert not list((tmp_path / "hf-home").rglob("*.safetensors"))
+    hub.push("acme/tiny", tiny)
+    client = (hub.endpoint, tmp_path / "other-home")
+
+    def _start(*words):
+        return forks.start("scan", "--model", "acme/tiny", *words, hub=client, slowed=True)
+
+    _kill_and_resume(_start, "acme--tiny", kills=4)
+    assert not list((tmp_path / "other-home").rglob("*.safetensors"))
 
 
 def test_a_lost_connection_is_resumed(hub, tmp_path, run, monkeypatch):
@@ -159,24 +129,22 @@ def test_a_branch_that_moved_sets_the_partial_file_aside(hub, tmp_path, run, mon
 
 
 @pytest.mark.parametrize("ended", ["done", "killed"])
-def test_two_scans_at_once(tmp_path, ended):
+def test_two_scans_at_once(tiny, forks, ended):
     """The second says who holds the lock and waits; it then uses the result, or carries on where a kill left it."""
-    folder = write_checkpoint(tmp_path / "tiny", {"_": tiny_llama(layers=LAYERS)}, config=llama_config(LAYERS))
-    first, second = (Starter(folder, dict(os.environ)) for _ in range(2))
-    first.start("scan", "--model", folder, "--out", "out")
+    words = ("scan", "--model", tiny, "--out", "out")
+    first = forks.start(*words, slowed=True)
     partial = Path("out/tiny.partial.jsonl")
     while not _finished(partial):
         time.sleep(0.001)
-    second.start("scan", "--model", folder, "--out", "out")
-    while "waiting until it is done" not in Path("log").read_text():
+    second = forks.start(*words, slowed=True)
+    while "waiting until it is done" not in second.err.read_text():
         time.sleep(0.001)
-    assert f"(process {first.child} on " in Path("log").read_text()
+    assert f"(process {first.pid} on " in second.err.read_text()
     if ended == "killed":
-        first.kill_when(lambda: len(_finished(partial)) > 50)
+        _kill_when(first, lambda: len(_finished(partial)) > 20)
     else:
-        assert first.ended() == 0
-    assert second.ended() == 0
-    told = {"done": "Using the stored scan 'out/tiny.json'", "killed": "Carrying on: "}
-    assert told[ended] in Path("log").read_text()
-    first.close()
-    second.close()
+        assert first.wait().returncode == 0
+    waited = second.wait()
+    assert waited.returncode == 0
+    said = {"done": "Using the stored scan 'out/tiny.json'", "killed": "Carrying on: "}
+    assert said[ended] in waited.stderr
