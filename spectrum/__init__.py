@@ -24,7 +24,7 @@ _HOMES = {
     "snr": "spectrum.spectra.snr",
     "Choice": "spectrum.selection",
     "select": "spectrum.api",
-    "check": "spectrum.api",
+    "check": "spectrum.checking",
     "export": "spectrum.api",
     "diff": "spectrum.api",
     "select_top": "spectrum.selection",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from spectrum.errors import SpectrumError
 from spectrum.results import Scan, read_extremes, read_scan
@@ -12,9 +12,6 @@ from spectrum.selection import Choice, Selection, TopPercent, Treatment, conditi
 from spectrum.selection import select as choose
 from spectrum.selection.diff import Diff, compare_scans
 from spectrum.spectra.snr import NoiseModel
-
-if TYPE_CHECKING:
-    from spectrum.checking import Finding
 
 ScanOrPath: TypeAlias = Scan | str | Path
 
@@ -88,50 +85,6 @@ def diff(
         SpectrumError: a file that cannot be read, or scans without a parameter in common.
     """
     return compare_scans(_scored(first, noise_model), _scored(second, noise_model), percents=percents)
-
-
-def check(
-    scan: str | Path,
-    *,
-    model: str | Path | None = None,
-    config: str | Path | None = None,
-    selection: Selection | None = None,
-) -> "list[Finding]":
-    """Whether a scan file is valid, belongs to its model, and a config trains exactly a selection.
-
-    Args:
-        scan: path of the scan file.
-        model: a folder, a file, or 'owner/name' on the Hub that the scan should be of.
-        config: of Axolotl.
-        selection: that the config should train; by default the top 25 percent.
-
-    Returns:
-        What is wrong, or worth knowing; most severe first.
-    """
-    from spectrum.checking import (  # noqa: PLC0415  the other functions need none of it
-        check_model,
-        check_scan,
-        check_spectra,
-        ordered,
-        read_listed_config,
-        read_scan_file,
-    )
-
-    path = Path(scan)
-    file = read_scan_file(path)
-    findings = list(file.findings)
-    read, more = read_listed_config(Path(config)) if config is not None else (None, [])
-    findings += more
-    if file.scan is not None:
-        findings += check_spectra(file.scan, spectra_file(path))
-        findings += check_scan(file.scan, selection or select(file.scan), config=read)
-    if file.scan is not None and model is not None:
-        findings += check_model(file.scan, str(model), scan_file=path, transformers=None, notify=_ignore)
-    return list(ordered(findings))
-
-
-def _ignore(_: str) -> None:
-    """Nobody waits for messages."""
 
 
 def _scored(scan: ScanOrPath, noise_model: NoiseModel | None) -> Scan:

@@ -1,78 +1,170 @@
-"""Everything that can be told from a scan, a selection and a config, without the model."""
+"""`check`: is everything still true: the scan file, the model, the names, the trainer's config?"""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from spectrum.checking.config import ListedConfig
-from spectrum.checking.findings import Finding, located, of_error
+from spectrum.checking.config import ListedConfig, read_listed_config
+from spectrum.checking.findings import Area, Finding, located, of_error, ordered
+from spectrum.checking.formats import Report
+from spectrum.checking.header import unclear
 from spectrum.checking.lines import Line, check_lines
+from spectrum.checking.model import check_model
 from spectrum.checking.names import check_names
-from spectrum.errors import SelectionError
+from spectrum.checking.scan_file import check_spectra, read_scan_file
+from spectrum.errors import SelectionError, SpectrumError
 from spectrum.exporting.axolotl_conflicts import find_conflicts
-from spectrum.results.scan import Scan
-from spectrum.selection import Selection
+from spectrum.exporting.config_text import LARGEST_BYTES
+from spectrum.results import Scan
+from spectrum.scanning.store import spectra_file
+from spectrum.scanning.union import rescored
+from spectrum.selection import Choice, Selection, read_conditions, select
+from spectrum.spectra.snr import NoiseModel
+from spectrum.untrusted import read_file
 
-LARGEST_BYTES = 2**20
+
+@dataclass(frozen=True)
+class Trainer:
+    """What the config should train, and with what.
+
+    Attributes:
+        choice: that makes the selection; None takes that of the config's header, else the top 25 %.
+        noise_model: of the scores; None takes that of the header, else that of the scan.
+        transformers: version of the trainer's; None takes the one installed here.
+    """
+
+    choice: Choice | None = None
+    noise_model: NoiseModel | None = None
+    transformers: str | None = None
 
 
-def check_scan(
-    scan: Scan,
-    selection: Selection | None,
+def check(
+    scan: str | Path,
     *,
-    config: ListedConfig | None = None,
-    transformers: str | None = None,
+    config: str | Path | None = None,
+    model: str | Path | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    trainer: Trainer | None = None,
 ) -> list[Finding]:
-    """Check the names, the cut, and a config.
+    """Check that a scan is sound, still belongs to its model, and that a config trains exactly its selection.
 
     Args:
-        scan: that the selection was made from.
-        selection: that the config should train; None where none can be made, and then it is not compared.
-        config: of the trainer.
-        transformers: version of the trainer's; None where it is not known.
+        scan: a scan file.
+        config: of Axolotl, or a list that `select` wrote.
+        model: what the scan should be of: 'owner/name[@revision]', a folder or a file.
+        revision: branch, tag or commit of a model on the Hub.
+        token: for private and gated models; by default the stored login.
+        trainer: what the config should train, and with which transformers.
 
     Returns:
-        Findings; those on the config have its file, the others have none.
+        What is wrong, or worth knowing, by file and line.
     """
-    findings = list(check_names(scan, transformers=transformers))
-    if selection is not None:
-        findings += [_warned(warning) for warning in selection.warnings]
+    return list(report(scan, config=config, model=model, revision=revision, token=token, trainer=trainer).findings)
+
+
+def report(
+    scan: str | Path,
+    *,
+    config: str | Path | None = None,
+    model: str | Path | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    trainer: Trainer | None = None,
+    notify: Callable[[str], None] = lambda _message: None,
+) -> Report:
+    """Like `check`, with what was looked at; `notify` is called with a sentence about what is waited for."""
+    path, trainer = Path(scan), trainer or Trainer()
+    file = read_scan_file(path)
+    findings = list(file.findings)
+    areas: set[Area] = {"scan"}
+    listed = None
     if config is not None:
-        try:
-            findings += located(_check_config(config, scan, selection), config.path)
-        except SelectionError as error:  # names that the scan speaks of, more than any model has
-            findings.append(of_error("SPC105", error))
-    return findings
+        listed, more = read_listed_config(Path(config))
+        findings += more
+        areas.add("config")
+    if file.scan is not None:
+        installed = _installed_transformers()
+        wanted = trainer.transformers or installed
+        findings += check_spectra(file.scan, spectra_file(path))
+        findings += check_names(file.scan, transformers=wanted)
+        scored, selection, more = _select(file.scan, path, trainer, listed)
+        findings += more
+        findings += check_config(listed, scored, selection) if listed is not None else []
+        areas.add("names")
+        if config is not None:
+            areas.add("trainer")
+        if selection is not None:
+            areas.add("selection")
+        if model is not None:
+            findings += check_model(
+                file.scan, str(model), revision=revision, token=token, scan_file=path, notify=notify,
+                transformers=installed if wanted == installed else None,
+            )  # fmt: skip
+            areas.add("model")
+    return Report(str(scan), ordered(located(findings, str(scan))), frozenset(areas))
 
 
-def _warned(warning: str) -> Finding:
-    return Finding("SPC601", warning, "Choose with other options, or accept it: the same scan gives the same choice.")
+def _select(
+    scan: Scan, path: Path, trainer: Trainer, listed: ListedConfig | None
+) -> tuple[Scan, Selection | None, list[Finding]]:
+    """The scan under its noise model, the selection that the config should train, if it can be made, and warnings."""
+    header = listed.header if listed else None
+    choice = trainer.choice or (header.choice if header else Choice())
+    if choice is None:
+        assert listed is not None
+        assert header is not None
+        return scan, None, located([unclear(header)], listed.path)
+    noise_model = trainer.noise_model or (header.noise_model if header else None)
+    try:
+        scan = rescored(scan, spectra_file(path), noise_model)
+        selection = select(scan, choice, conditions=read_conditions(scan, choice, spectra_file(path)))
+    except SpectrumError as error:
+        return scan, None, [of_error("SPC602", error)]
+    remedy = "Choose with other options, or accept it: the same scan gives the same choice."
+    return scan, selection, [Finding("SPC601", warning, remedy) for warning in selection.warnings]
 
 
-def _check_config(config: ListedConfig, scan: Scan, selection: Selection | None) -> Iterator[Finding]:
+def check_config(listed: ListedConfig, scan: Scan, selection: Selection | None) -> list[Finding]:
+    """Compare a config with a scan and the selection that it should train."""
+    try:
+        return located(_findings(listed, scan, selection), listed.path)
+    except SelectionError as error:  # the scan has more names than any model
+        return [of_error("SPC105", error)]
+
+
+def _findings(listed: ListedConfig, scan: Scan, selection: Selection | None) -> Iterator[Finding]:
     lines: Sequence[Line] = ()
-    if config.patterns is not None:
-        findings, lines = check_lines(config.patterns, scan, selection)
+    if listed.patterns is not None:
+        findings, lines = check_lines(listed.patterns, scan, selection)
         for finding in findings:
-            # What speaks of no one line is put where the list begins.
-            at = finding.line or config.config.line(["unfrozen_parameters"])
+            # A finding about no single line is shown where the list begins.
+            at = finding.line or listed.config.line(["unfrozen_parameters"])
             yield Finding(finding.code, finding.message, finding.remedy, line=at)
     rows = any(line.pattern.rows is not None for line in lines)
     names = [name for line in lines for name in line.matched]
-    for conflict in find_conflicts(_with_deepspeed(config), model=scan.model, rows=rows, names=names):
-        yield Finding(conflict.code, conflict.message, conflict.remedy, line=config.config.line(conflict.keys))
+    for conflict in find_conflicts(_with_deepspeed(listed.config.data), model=scan.model, rows=rows, names=names):
+        yield Finding(conflict.code, conflict.message, conflict.remedy, line=listed.config.line(conflict.keys))
 
 
-def _with_deepspeed(config: ListedConfig) -> Mapping[str, Any]:
-    """The values, with what stands in the file that `deepspeed` names where it can be read from here."""
-    values = config.config.data
-    named = values.get("deepspeed")
+def _with_deepspeed(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with the content of the file that `deepspeed` names, if that can be read from here."""
+    named = config.get("deepspeed")
     if not isinstance(named, str):
-        return values
+        return config
     try:
-        with Path(named).open(encoding="utf-8") as file:
-            content = json.loads(file.read(LARGEST_BYTES))
+        content = json.loads(read_file(Path(named), most=LARGEST_BYTES))
     except (OSError, ValueError, RecursionError):
-        return values
-    return {**values, "deepspeed": content} if isinstance(content, dict) else values
+        return config
+    return {**config, "deepspeed": content} if isinstance(content, dict) else config
+
+
+def _installed_transformers() -> str | None:
+    """Its version, from the package's metadata: importing it takes a second."""
+    try:
+        return metadata.version("transformers")
+    except metadata.PackageNotFoundError:
+        return None

@@ -3,13 +3,11 @@
 import json
 import os
 import shutil
-from importlib.metadata import PackageNotFoundError
+from importlib import metadata
 from pathlib import Path
 
 from checking.conftest import CONFIG, SCAN
 from conftest import tiny_llama, write_checkpoint
-
-import spectrum.cli.check
 
 GATE = "model.layers.0.mlp.gate_proj.weight"
 WITH_CONFIG = ("--config", CONFIG)
@@ -106,9 +104,9 @@ def _renamed(scan):
 
 def _no_transformers(monkeypatch):
     def _version(name):
-        raise PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(spectrum.cli.check, "version", _version)
+    monkeypatch.setattr(metadata, "version", _version)
     return ()
 
 
@@ -119,7 +117,7 @@ def _tied(scan):
 
 def _other_header(_):
     text = Path(CONFIG).read_text()
-    Path(CONFIG).write_text(text.replace("top 50 % of each", "the 2 best of each"))
+    Path(CONFIG).write_text(text.replace("# options: --top 50", "# options: --top half"))
     return WITH_CONFIG
 
 

@@ -8,6 +8,7 @@ import pytest
 from checking.cases import CASES, GATE, config, edit, older
 from checking.conftest import CONFIG, SCAN
 
+import spectrum
 from spectrum.checking import RULES
 from spectrum.checking.findings import Finding, ordered
 
@@ -28,6 +29,13 @@ def test_a_sound_project(project, run):
     words = ("check", SCAN, "--config", CONFIG, "--model", "tiny-llama", "--strict")
     out = "0 errors, 0 warnings, 0 notes; looked at: scan, model, names, config, trainer, selection\n"
     assert run(*words) == (0, out, "")
+
+
+def test_from_python(project):
+    """One call, with the findings of the command."""
+    assert spectrum.check(SCAN, config=CONFIG, model="tiny-llama") == []
+    config("adapter: lora")
+    assert [item.code for item in spectrum.check(SCAN, config=CONFIG)] == ["SPC501"]
 
 
 def test_a_case_for_every_rule():
@@ -129,12 +137,12 @@ def test_header_gives_percentage_and_noise_model(project, run):
 
 
 def test_options_of_the_selection(project, run):
-    """A list made with them is exact with them, and not without."""
+    """A list made with them is exact with them, by its header alone, and not with others."""
     words = ("--modules", "mlp.*", "--embeddings", "freeze", "--norms", "train")
     _, listed, _ = run("select", SCAN, "--top", "50", *words)
     Path(CONFIG).write_text(listed)
-    assert codes(run, "--config", CONFIG, *words) == []
-    assert set(codes(run, "--config", CONFIG)) == {"SPC415", "SPC416"}
+    assert codes(run, "--config", CONFIG) == codes(run, "--config", CONFIG, "--top", "50", *words) == []
+    assert set(codes(run, "--config", CONFIG, "--top", "50")) == {"SPC415", "SPC416"}
 
 
 _PUBLISHED = {

@@ -10,7 +10,7 @@ from checking.conftest import CONFIG
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectrum.checking.checking import check_scan
+from spectrum.checking.checking import check_config
 from spectrum.checking.config import read_listed_config
 from spectrum.checking.findings import ordered
 from spectrum.checking.lines import check_lines
@@ -202,7 +202,7 @@ def test_experts_of_an_altered_scan_do_not_fill_the_memory(tmp_path):
     scan = Scan(scan.model, scan.settings, scan.parameters, (*scan.unscored, huge), {})
     Path("c.yml").write_text("unfrozen_parameters: ['^lm_head.weight$']")
     config, _ = read_listed_config(Path("c.yml"))
-    (item,) = check_scan(scan, None, config=config, transformers="4.57.6")
+    (item,) = check_config(config, scan, None)
     assert (item.code, item.file) == ("SPC105", "")
     assert item.message.startswith("The scan speaks of 1,000,000,000,026 parameters of experts, 1,000,000,000,000 of ")
 
