@@ -300,3 +300,7 @@ class ExportOptions:
             )
         if self.into is not None and self.format not in ("axolotl", "axolotl-lora"):
             raise typer.BadParameter("it takes --format axolotl or axolotl-lora.", param_hint="--into")
+        if self.into is not None:
+            from spectrum.exporting.axolotl_config import validate_target  # noqa: PLC0415  it imports yaml
+
+            validate_target(self.into, adapters=self.format in ADAPTERS, four_bit=self.qlora)

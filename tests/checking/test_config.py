@@ -100,16 +100,6 @@ def test_no_list_trains_everything(tmp_path, text):
     assert (item.code, item.line) == ("SPC402", 2 if "unfrozen" in text else None)
 
 
-@pytest.mark.parametrize(
-    "header", ["top 0 %", "top 1e9 %", "top 1.2.3 %", "top 99999999999999999999 %", "top 101 %", "x"]
-)
-def test_headers_that_say_nothing(tmp_path, header):
-    """A comment is anybody's text, too."""
-    Path(CONFIG).write_text(f"# Spectrum: {header} of each module type by SNR (noise model magic)\n{LIST}")
-    config, _ = read_listed_config(Path(CONFIG))
-    assert (config.header.top_percent, config.header.noise_model) == (None, None)
-
-
 def test_hostile_config_from_the_command_line(project, run):
     """The whole program: a finding on standard output, exit 1."""
     Path(CONFIG).write_text(HOSTILE["billion_laughs"])

@@ -313,6 +313,15 @@ def test_a_target_is_known_before_the_scan(text, words, message):
     assert (Path("c.yml").read_text(), list(Path().iterdir())) == (text, [Path("c.yml")])
 
 
+@pytest.mark.parametrize("text", ["a: [", "base_model: x\nadapter: lora\n", None])
+def test_scan_refuses_a_target_before_it_starts(run, llama, text):
+    """Nothing is decomposed and nothing is stored."""
+    if text is not None:
+        Path("c.yml").write_text(text)
+    code, out, err = run("scan", "--model", llama, "--into", "c.yml")
+    assert (code, out, "'c.yml' " in err, Path("snr_results").exists()) == (1, "", True, False)
+
+
 def test_a_target_that_cannot_be_replaced():
     """Readable, in a folder where no file can be made."""
     with pytest.raises(SpectrumError, match="cannot be written"):
