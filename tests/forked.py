@@ -76,7 +76,7 @@ class Forks:
         Args:
             words: of the command line.
             env: variables beside those of the test.
-            file_bytes: no file may grow beyond this.
+            file_bytes: no file may grow beyond this, nor what is printed.
             terminal: path of a terminal to print to, instead of files.
             hub: endpoint of a Hub, and folder of its client's cache.
             slowed: decompose each matrix on its own, note its key in the file `decomposed` of the current folder, and

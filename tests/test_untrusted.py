@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import signal
 import socket
 import struct
 import subprocess
@@ -298,27 +297,33 @@ def test_numbers_and_names_in_scan_files(tmp_path, run):
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes a user who may not read the files, which root alone can")
 def test_files_that_may_not_be_read(llama):
     """Config, index and shards of somebody else."""
+    names = ["config.json", "model.safetensors.index.json", "b.safetensors"]
     code = (
         "import os, sys\n"
+        "from pathlib import Path\n"
         "from spectrum.checkpoint import open_checkpoint\n"
         "from spectrum.errors import CheckpointError\n"
-        "os.seteuid(65534)\n"
-        "try: open_checkpoint(sys.argv[1])\n"
-        "except CheckpointError as error: print(error)"
+        "folder, *names = sys.argv[1:]\n"
+        "for name in names:\n"
+        "    Path(folder, name).chmod(0)\n"
+        "    os.seteuid(65534)\n"
+        "    try: open_checkpoint(folder)\n"
+        "    except CheckpointError as error: print(error)\n"
+        "    os.seteuid(0)\n"
+        "    Path(folder, name).chmod(0o644)\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(spectrum.__file__).parents[1])}
     for folder in (llama, *llama.parents[:3]):
         folder.chmod(0o755)
     for path in llama.iterdir():
         path.chmod(0o644)
-    for name in ("config.json", "model.safetensors.index.json", "b.safetensors"):
-        (llama / name).chmod(0)
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(llama)], capture_output=True, text=True, check=True, env=environment
-        )
-        (llama / name).chmod(0o644)
-        assert f"{name}' cannot be " in done.stdout
-        assert done.stdout.endswith("Permission denied.\n")
+    command = [sys.executable, "-c", code, str(llama), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(names)
+    for name, line in zip(names, lines, strict=True):
+        assert f"{name}' cannot be " in line
+        assert line.endswith("Permission denied.")
 
 
 def test_an_older_file_of_an_odd_name(tmp_path, run):
@@ -436,27 +441,6 @@ def test_a_bug_keeps_its_traceback(tmp_path, run, monkeypatch):
         app(["scan", "--model", str(folder)], prog_name="spectrum")
 
 
-def _process(*words, limit=None, **options):
-    """The program as a process under a limit of its own."""
-
-    def impose():
-        kind, size = limit
-        resource.setrlimit(kind, (size, size))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python has it: the write fails instead
-
-    environment = os.environ | {"PYTHONPATH": str(Path(spectrum.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a limit on file sizes would leave half of a module in the cache
-    return subprocess.run(
-        [*SPECTRUM, *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        preexec_fn=impose if limit else None,
-        **options,
-    )
-
-
 def test_too_little_memory(tmp_path):
     """A process that may have 100 MB more than what it has loaded, and a matrix that takes 400: one line."""
     wide = torch.zeros(16, 8).repeat(512, 1024).to(torch.bfloat16)  # 8192 x 8192
@@ -501,24 +485,24 @@ def whole(tmp_path, run, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("room", [100, 12_000])
-def test_a_full_disk(whole, run, room):
+@pytest.mark.parametrize("room", [1000, 12_000])
+def test_a_full_disk(whole, run, forks, room):
     """No file may grow beyond some bytes: one line; given room, the same command carries on to the same bytes."""
-    done = _process("scan", "--model", whole, "--quiet", "--out", "broken", limit=(resource.RLIMIT_FSIZE, room))
+    done = forks.run("scan", "--model", whole, "--quiet", "--out", "broken", file_bytes=room)
     _is_one_line(done.returncode, done.stdout, done.stderr)
     assert "m.partial.jsonl' cannot be written: " in done.stderr
     assert [path.name for path in Path("broken").glob("m.*")] == ["m.partial.jsonl"]
     kept = max(0, Path("broken/m.partial.jsonl").read_bytes().count(b"\n") - 1)
-    assert (kept > 5) == (room > 100)
+    assert (kept > 5) == (room > 1000)
     code, _, err = run("scan", "--model", whole, "--out", "broken")
     assert (code, f"Carrying on: {kept} matrices" in err) == (0, kept > 0)
     _same_files("broken", "whole")
 
 
-def test_a_disk_that_is_full_in_the_end(whole, run):
+def test_a_disk_that_is_full_in_the_end(whole, run, forks):
     """All matrices are done, and there is no room for the result: nothing half written, nothing lost."""
     before = Path("complete/m.partial.jsonl").read_bytes()
-    done = _process("scan", "--model", whole, "--quiet", "--out", "complete", limit=(resource.RLIMIT_FSIZE, 3000))
+    done = forks.run("scan", "--model", whole, "--quiet", "--out", "complete", file_bytes=3000)
     _is_one_line(done.returncode, done.stdout, done.stderr)
     assert "m.spectra.safetensors' cannot be written: " in done.stderr
     assert [path.name for path in Path("complete").glob("m.*")] == ["m.partial.jsonl"]
@@ -528,11 +512,11 @@ def test_a_disk_that_is_full_in_the_end(whole, run):
     _same_files("complete", "whole")
 
 
-def test_no_room_for_a_selection(whole):
+def test_no_room_for_a_selection(whole, forks):
     """The one that is there stays as it was."""
     yaml = Path("whole/m.top25.yaml")
     before = yaml.read_bytes()
-    done = _process("select", "whole/m.json", "--norms", "train", "--out", yaml, limit=(resource.RLIMIT_FSIZE, 100))
+    done = forks.run("select", "whole/m.json", "--norms", "train", "--out", yaml, file_bytes=1000)
     assert (done.returncode, done.stdout) == (1, "")
     assert "m.top25.yaml' cannot be written: " in done.stderr.splitlines()[-1]
     assert yaml.read_bytes() == before
