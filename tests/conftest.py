@@ -1,8 +1,11 @@
 """Tolerances and tiny real checkpoints that several tests share."""
 
+import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +107,39 @@ def tiny_llama(*, layers: int = 12, seed: int = 0) -> dict[str, torch.Tensor]:
     return tensors
 
 
-@pytest.fixture
-def llama(tmp_path) -> Path:
-    """A tiny sharded Llama on disk."""
+@pytest.fixture(scope="session")
+def llama_original(tmp_path_factory) -> Path:
+    """The one that `llama` copies."""
     tensors = tiny_llama()
     names = sorted(tensors)
     halves = {"a.safetensors": names[: len(names) // 2], "b.safetensors": names[len(names) // 2 :]}
     shards = {shard: {name: tensors[name] for name in members} for shard, members in halves.items()}
-    return write_checkpoint(tmp_path / "tiny-llama", shards, config=llama_config(12))
+    return write_checkpoint(tmp_path_factory.mktemp("original") / "tiny-llama", shards, config=llama_config(12))
+
+
+@pytest.fixture(scope="session")
+def llama_results(llama_original) -> Path:
+    """Folder of the results of one scan of the tiny Llama."""
+    from spectrum.cli.commands import app
+
+    folder = llama_original.parent / "snr_results"
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), pytest.raises(SystemExit) as left:
+        app(["scan", "--model", str(llama_original), "--out", str(folder)], prog_name="spectrum")
+    assert not left.value.code
+    return folder
+
+
+@pytest.fixture
+def llama(tmp_path, llama_original) -> Path:
+    """A tiny sharded Llama on disk."""
+    return shutil.copytree(llama_original, tmp_path / "tiny-llama")
+
+
+@pytest.fixture
+def scanned(llama, llama_results, tmp_path) -> Path:
+    """The tiny Llama with what `scan` wrote of it, in snr_results."""
+    shutil.copytree(llama_results, tmp_path / "snr_results")
+    return llama
 
 
 @pytest.fixture

@@ -15,11 +15,6 @@ LAYER = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 96  # weights of one layer's seven 
 EMBEDDINGS = 2 * 80 * 64
 
 
-@pytest.fixture
-def scanned(llama, run):
-    assert run("scan", "--model", llama, "--quiet")[0] == 0
-
-
 def _listed(text):
     return {line[1:-1] for line in yaml.safe_load(text)["unfrozen_parameters"]}
 

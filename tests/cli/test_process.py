@@ -34,9 +34,8 @@ def _first_to_import_torch(*lines):
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()[-1]
 
 
-def test_torch_is_imported_only_to_scan(llama, run, tmp_path):
+def test_torch_is_imported_only_to_scan(scanned, tmp_path):
     """--help and what reads files alone start without torch and transformers; only a scan needs them."""
-    run("scan", "--model", llama)
     scan = "snr_results/tiny-llama.json"
     scanning = ["scan", "--model", str(write_checkpoint(tmp_path / "plain", {"_": tiny_llama(layers=1)}))]
     lines = [
@@ -55,9 +54,8 @@ def test_console_script():
     assert done.stdout == "0.1.0\n"
 
 
-def test_broken_pipe(llama, run):
+def test_broken_pipe(scanned):
     """`spectrum show | head -1` ends without a traceback."""
-    run("scan", "--model", llama)
     command = f"{sys.executable} -m spectrum show --json snr_results/tiny-llama.json | head -1"
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{\n", "")
@@ -104,9 +102,8 @@ def test_a_locale_without_unicode(tmp_path):
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
-def test_output_that_cannot_be_written(llama, run):
+def test_output_that_cannot_be_written(scanned):
     """A full disk behind standard output is one line; a closed standard output takes everything."""
-    run("scan", "--model", llama)
     command = f"{sys.executable} -m spectrum show snr_results/tiny-llama.json"
     full = subprocess.run(["/bin/sh", "-c", f"{command} > /dev/full"], capture_output=True, text=True, check=False)
     assert "Traceback" not in full.stderr
@@ -145,9 +142,8 @@ def _in_a_terminal(forks, *words):
     return printed
 
 
-def test_heatmap_is_coloured_in_a_terminal(llama, run, forks):
+def test_heatmap_is_coloured_in_a_terminal(scanned, forks):
     """Background colours of the ramp; highest and lowest of a column differ."""
-    run("scan", "--model", llama)
     text = _in_a_terminal(forks, "show", "snr_results/tiny-llama.json", "--heatmap")
     assert "48;5;220m" in text
     assert "48;5;17m" in text
@@ -162,4 +158,4 @@ def test_progress_bar_in_a_terminal(llama, forks):
 def test_help_has_an_example(run, command):
     """Each command's --help ends in an example."""
     code, out, _ = run(command, "--help")
-    assert (code, f"Example: spectrum {command}" in out) == (0, True)
+    assert (code, f"\nExample:\n  spectrum {command} " in out) == (0, True)

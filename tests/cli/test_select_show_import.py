@@ -13,11 +13,6 @@ from spectrum.results import read_scan
 SCAN = "snr_results/tiny-llama.json"
 
 
-@pytest.fixture
-def scanned(llama, run):
-    assert run("scan", "--model", llama, "--quiet")[0] == 0
-
-
 def test_select_prints_the_yaml(scanned, run):
     """What scan wrote for 25 %, select prints; without the model."""
     code, out, err = run("select", SCAN, "--top", "25")
