@@ -151,10 +151,10 @@ def test_who_answers_in_place_of_the_hub_is_named(hub, commit, run, path):
 
 
 def test_a_large_streamed_scan_keeps_disk_and_memory_small(hub, tmp_path):
-    """Of 600 MB not one file above 1 MB is written, nor does memory grow by 60 MB over that for a sixth of it."""
+    """Of 100 MB not one file above 1 MB is written, nor does memory grow by 40 MB over that for a third of it."""
     block = torch.from_numpy(np.random.default_rng(0).standard_normal((32768, 256))).to(torch.bfloat16)
     peaks = []
-    for layers in (6, 36):
+    for layers in (2, 6):
         tensors = {f"model.layers.{layer}.mlp.up_proj.weight": block.roll(layer, 0) for layer in range(layers)}
         hub.push("acme/large", write_checkpoint(tmp_path / f"large{layers}", {"_": tensors}), revision="main")
         words = ["-m", "spectrum", "scan", "--model", "acme/large", "--fetch", "stream", "--out", f"out{layers}"]
@@ -172,5 +172,5 @@ def test_a_large_streamed_scan_keeps_disk_and_memory_small(hub, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout.split()[-1]) * 1024)
-    assert sum(request.sent for request in hub.requests) > 600e6
-    assert peaks[1] - peaks[0] < 60e6
+    assert sum(request.sent for request in hub.requests) > 130e6
+    assert peaks[1] - peaks[0] < 40e6

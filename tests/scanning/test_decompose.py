@@ -10,6 +10,7 @@ import torch
 from conftest import gaussian, write_checkpoint
 
 from spectrum.checkpoint import open_checkpoint
+from spectrum.checkpoint.disk import DiskSource
 from spectrum.errors import CheckpointError, DecompositionError
 from spectrum.naming import Matrix, Parameter, identity_parameters
 from spectrum.scanning import decompose as scan
@@ -44,9 +45,9 @@ def _reference(tensors, task):
 def test_bytes_to_read_are_those_that_are_read(mixed, monkeypatch):
     """What the plan announces, experts of a stack and slices included, is what decomposing asks the files for."""
     checkpoint, _ = mixed
-    real, read = checkpoint.read_bytes, []
+    real, read = DiskSource.read, []
     monkeypatch.setattr(
-        checkpoint, "read_bytes", lambda shard, at, part: read.append(len(part)) or real(shard, at, part)
+        DiskSource, "read", lambda source, shard, at, part: read.append(len(part)) or real(source, shard, at, part)
     )
     list(scan.decompose(checkpoint, _tasks(checkpoint)))
     assert work.bytes_to_read(checkpoint, _tasks(checkpoint), device="cpu") == sum(read)
