@@ -455,7 +455,7 @@ def test_too_little_memory(tmp_path):
         "app(sys.argv[1:], prog_name='spectrum')"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(spectrum.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    words = ["scan", "--model", str(folder), "--names", "checkpoint", "--quiet"]
+    words = ["scan", "--model", str(folder), "--quiet"]
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, env=environment
     )

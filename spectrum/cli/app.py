@@ -12,6 +12,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from spectrum import __version__
 from spectrum.cli.faults import fault_line
 from spectrum.cli.groups import expanded
+from spectrum.cli.moved import moved
 from spectrum.errors import SpectrumError, one_line
 
 Arguments = ParamSpec("Arguments")
@@ -84,8 +85,7 @@ class SpectrumGroup(TyperGroup):
                 raise
             fail(str(error), 1)
         except _UsageError as error:
-            message = _sentence(error.format_message())  # type: ignore[attr-defined]
-            fail(f"{message} Try '{_help_command(error)}'.", 2)
+            fail(_usage(error, words), 2)
         except OSError as error:
             if debug:
                 raise
@@ -135,15 +135,21 @@ def make_printable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _usage(error: Exception, words: Sequence[str]) -> str:
+    """What is wrong with a command line, and where its help is or what to run instead."""
+    context = getattr(error, "ctx", None)
+    if context is not None and context.info_name == "scan" and hasattr(error, "option_name"):
+        line = moved(error.option_name, words)
+        if line is not None:
+            return line
+    help_command = f"{context.command_path if context else 'spectrum'} --help"
+    return f"{_sentence(error.format_message())} Try '{help_command}'."  # type: ignore[attr-defined]
+
+
 def _sentence(message: str) -> str:
     """A message of typer as a whole sentence: it leaves out the full stop, and says 'Value error, ' before choices."""
     text = message.replace(": Value error, ", ": ", 1).rstrip()
     return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
-def _help_command(error: Exception) -> str:
-    context = getattr(error, "ctx", None)
-    return f"{context.command_path if context else 'spectrum'} --help"
 
 
 app = typer.Typer(

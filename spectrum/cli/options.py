@@ -108,6 +108,16 @@ Device = Annotated[
     str,
     typer.Option("--device", callback=known_device, help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=OUTPUT),
 ]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        callback=known_format,
+        help=f"{', '.join(get_args(FormatName))}.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Into = Annotated[
     Path | None,
     typer.Option(
@@ -251,16 +261,7 @@ class ChoiceOptions:
 class ExportOptions:
     """What a selection is written as."""
 
-    format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            callback=known_format,
-            help=f"{', '.join(get_args(FormatName))}.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = "axolotl"
+    format: Format = "axolotl"
     into: Into = None
     lora_rank: Annotated[
         int | None,

@@ -1,8 +1,8 @@
-"""`spectrum scan`: the main job."""
+"""`spectrum scan`: score a model and select from the scores."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -10,168 +10,212 @@ from spectrum.checkpoint import Checkpoint, Fetch, open_checkpoint, open_model
 from spectrum.cli.app import command
 from spectrum.cli.choice import overlap_lines, read_choice
 from spectrum.cli.exporting import write_into
-from spectrum.cli.options import ChoiceOptions, Device, ExportOptions, ModuleOptions
-from spectrum.cli.output import hint, progress, show, warn
-from spectrum.cli.published import PUBLISHED_URL, published_scan
-from spectrum.errors import one_line
-from spectrum.exporting import Exported, export, file_name
-from spectrum.results import (
-    Scan,
-    Settings,
-    file_stem,
-    replace_file,
+from spectrum.cli.options import (
+    HUB,
+    MODEL,
+    OUTPUT,
+    SCORED,
+    STORE,
+    ChoiceOptions,
+    Device,
+    Embeddings,
+    ExportOptions,
+    Format,
+    HubOptions,
+    Into,
+    ModuleOptions,
+    Norms,
+    Top,
 )
-from spectrum.scanning.plan import plan_scan
+from spectrum.cli.output import hint, progress, show, warn
+from spectrum.errors import one_line
+from spectrum.exporting import rehearse, write_beside
+from spectrum.results import Settings
+from spectrum.results.scan import Precision
+from spectrum.scanning.plan import Plan, plan_scan
 from spectrum.scanning.progress import Listener
 from spectrum.scanning.ranks import team
 from spectrum.scanning.scanning import Scanned, obtain, preview
-from spectrum.scanning.store import Place
-from spectrum.selection import Choice, Selection, overlap, read_conditions, select
+from spectrum.scanning.scoring import blank_scan
+from spectrum.scanning.store import named_place
+from spectrum.selection import Choice, overlap, select
 from spectrum.spectra.snr import NoiseModel
 
 
-@command(example="spectrum scan --model ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
-def scan(
-    choosing: ChoiceOptions,
-    modules: ModuleOptions,
-    exporting: ExportOptions,
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and how it is read."""
+
+    path: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="owner/name[@revision] on the Hub, or a folder or file.")
+    ] = None
     model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="owner/name[@revision] on the Hub, or a folder or file."),
-    ] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="Scan the embedded demo, a small Llama.")] = False,
-    revision: Annotated[
-        str | None, typer.Option("--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub.")
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option("--token", metavar="TOKEN", help="For private and gated models; by default the stored login."),
-    ] = None,
-    fetch: Annotated[
-        Literal["auto", "stream", "download"],
-        typer.Option("--fetch", help="Read a model on the Hub over the network, or download it into the Hub's cache."),
-    ] = "auto",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be read and computed, and stop there.")
-    ] = False,
-    published: Annotated[
-        bool, typer.Option("--published", help="Take the scores that the authors of the paper published, scan nothing.")
-    ] = False,
-    published_url: Annotated[
-        str, typer.Option("--published-url", metavar="URL", help="Folder of their result files.")
-    ] = PUBLISHED_URL,
-    all_modules: Annotated[
-        bool, typer.Option("--all-modules", help="Score embeddings, heads and routers as well.")
-    ] = False,
-    noise_model: Annotated[
-        NoiseModel, typer.Option("--noise-model", help="Where the threshold between noise and signal lies.")
-    ] = "iqr",
-    experts: Annotated[
-        int | None,
-        typer.Option("--experts", metavar="N", min=1, help="Score N experts of each layer, drawn by a fixed seed."),
-    ] = None,
-    names: Annotated[
-        Literal["runtime", "checkpoint"],
-        typer.Option("--names", help="Name parameters as the trainer sees them, or as the checkpoint does."),
-    ] = "runtime",
+        str | None, typer.Option("--model", metavar="MODEL", help="The same as an option.", rich_help_panel=MODEL)
+    ] = None
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Scan the embedded demo, a small Llama.", rich_help_panel=MODEL)
+    ] = False
     model_class: Annotated[
         str | None,
-        typer.Option("--model-class", metavar="CLASS", help="The transformers class the trainer loads."),
-    ] = None,
+        typer.Option(
+            "--model-class",
+            metavar="CLASS",
+            help="The transformers class the trainer loads.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    fetch: Annotated[
+        Fetch,
+        typer.Option(
+            "--fetch",
+            help="Read a model on the Hub over the network, or download it into the Hub's cache.",
+            rich_help_panel=HUB,
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What is scored beside the chosen module types, and how."""
+
+    all_modules: Annotated[
+        bool,
+        typer.Option("--all-modules", help="Score embeddings, heads and routers as well.", rich_help_panel=SCORED),
+    ] = False
+    experts: Annotated[
+        int | None,
+        typer.Option(
+            "--experts",
+            metavar="N",
+            min=1,
+            help="Score N experts of each layer, drawn by a fixed seed.",
+            rich_help_panel=SCORED,
+        ),
+    ] = None
+    noise_model: Annotated[
+        NoiseModel,
+        typer.Option(
+            "--noise-model", help="Where the threshold between noise and signal lies.", rich_help_panel=SCORED
+        ),
+    ] = "iqr"
     precision: Annotated[
-        Literal["auto", "float32", "float64"],
-        typer.Option("--precision", help="auto redoes in float64 what float32 cannot resolve."),
-    ] = "auto",
-    device: Device = "auto",
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.")] = Path("snr_results"),
-    rescan: Annotated[bool, typer.Option("--rescan", help="Scan again although a stored scan fits.")] = False,
+        Precision,
+        typer.Option("--precision", help="auto redoes in float64 what float32 cannot resolve.", rich_help_panel=SCORED),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where the results go, and how the scan runs."""
+
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.", rich_help_panel=OUTPUT)
+    ] = STORE
+    device: Device = "auto"
+    rescan: Annotated[
+        bool, typer.Option("--rescan", help="Scan again although a stored scan fits.", rich_help_panel=OUTPUT)
+    ] = False
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be read and computed, and stop there.", rich_help_panel=OUTPUT
+        ),
+    ] = False
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.")
-    ] = False,
+        bool,
+        typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.", rich_help_panel=OUTPUT),
+    ] = False
+
+
+@command(example="spectrum scan ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
+def scan(
+    model: ModelOptions,
+    hub: HubOptions,
+    modules: ModuleOptions,
+    scoring: ScoringOptions,
+    running: RunOptions,
+    top: Top = None,
+    embeddings: Embeddings = None,
+    norms: Norms = "freeze",
+    format: Format = "axolotl",  # noqa: A002
+    into: Into = None,
 ) -> None:
-    """Score a checkpoint's weight matrices and select from them: by default the top 25 percent of each module type.
+    """Score a model's weight matrices and select from them: by default the top 25 percent of each module type.
 
     Writes <model>.json (the scan), <model>.spectra.safetensors (all singular values) and <model>.top25.yaml (the
     selection, named after what was asked for) to the output folder. A stored scan that still fits the weights is used
-    again.
+    again. For other selections than by percentage see 'spectrum select', which needs no second scan.
     """
-    choice = read_choice(choosing, modules, format=exporting.format)
-    exporting.check()
+    choice = read_choice(ChoiceOptions(top=top, embeddings=embeddings, norms=norms), modules, format=format)
     settings = Settings(
-        noise_model=noise_model,
-        device=device,
-        precision=precision,
+        noise_model=scoring.noise_model,
+        device=running.device,
+        precision=scoring.precision,
         modules=choice.modules,
         exclude=choice.exclude,
-        all_modules=all_modules,
-        names=names,
-        model_class=model_class,
-        experts=experts,
+        all_modules=scoring.all_modules,
+        model_class=model.model_class,
+        experts=scoring.experts,
     )
-    if demo == (model is not None):
-        raise typer.BadParameter("give either --model MODEL or --demo.", param_hint="--model")
-    if demo and (revision or token or fetch != "auto"):
-        raise typer.BadParameter("it is on this machine: no --revision, --token or --fetch.", param_hint="--demo")
-    if published:
-        if model is None or dry_run:
-            raise typer.BadParameter("it takes --model owner/name, and no --dry-run.", param_hint="--published")
-        chosen = published_scan(model, published_url, out, modules=settings.modules, exclude=settings.exclude)
-        scanned = Scanned(chosen, chosen, Place(out / file_stem(chosen.model.id)))
-        _choose(scanned, choice, exporting, quiet=quiet)
-        return
-    with (
-        team() as ranks,
-        _open(model, revision=revision, token=token, fetch=fetch, quiet=quiet or not ranks.leads) as checkpoint,
-    ):
-        quiet = quiet or not ranks.leads
-        plan = plan_scan(checkpoint, settings)
-        for note in plan.notes:
-            hint(f"note: {note}", quiet=quiet and (plan.model.name_mapping == "exact" or not ranks.leads))
-        if dry_run:
+    with team() as ranks:
+        quiet = running.quiet or not ranks.leads
+        exporting = ExportOptions(format=format, into=into if ranks.leads else None)
+        exporting.check()
+        with _open(model, hub, quiet=quiet) as checkpoint:
+            plan = plan_scan(checkpoint, settings)
             if ranks.leads:
-                print("\n".join(preview(checkpoint, plan, out, ranks=ranks)))
-            return
-        with progress(quiet=quiet) as show_progress:
-            listener = Listener(lambda text: hint(text, quiet=quiet), warn, show_progress)
-            scanned = obtain(checkpoint, plan, out, ranks=ranks, rescan=rescan, listener=listener)
+                _print_notes(plan, quiet=quiet)
+                stem = None if running.dry_run else named_place(running.out, plan).stem
+                rehearse(blank_scan(plan), choice, format, stem=stem, into=into)
+            if running.dry_run:
+                if ranks.leads:
+                    print("\n".join(preview(checkpoint, plan, running.out, ranks=ranks)))
+                return
+            with progress(quiet=quiet) as show_progress:
+                listener = Listener(lambda text: hint(text, quiet=quiet), warn, show_progress)
+                scanned = obtain(checkpoint, plan, running.out, ranks=ranks, rescan=running.rescan, listener=listener)
     if ranks.leads:
-        _choose(scanned, choice, exporting, quiet=quiet)
+        _print_selection(scanned, choice, exporting, quiet=quiet)
 
 
-def _choose(scanned: Scanned, choice: Choice, exporting: ExportOptions, *, quiet: bool) -> None:
-    """Make the selection, write and print it."""
-    scan, stem = scanned.scan, scanned.place.stem
-    conditions = read_conditions(scan, choice, scanned.place.spectra_file)
-    selection = select(scan, choice, conditions=conditions)
-    lines = overlap_lines(overlap(selection, choice, scan, scanned.as_stored, conditions=conditions))
-    made = export(selection, scan, exporting.format, lora=exporting.lora)
-    path = stem.with_name(file_name(stem.name, selection, exporting.format))
-    _report(selection, scan, made, path, exporting.format, lines, quiet=quiet)
-    if exporting.into is not None:
-        write_into(exporting, selection, scan, quiet=quiet)
-
-
-def _open(model: str | None, *, revision: str | None, token: str | None, fetch: Fetch, quiet: bool) -> Checkpoint:
-    if model is not None:
+def _open(model: ModelOptions, hub: HubOptions, *, quiet: bool) -> Checkpoint:
+    given = [each for each in (model.path, model.model) if each is not None]
+    if len(given) + model.demo != 1:
+        raise typer.BadParameter("give one MODEL, or --demo.", param_hint="MODEL")
+    if not model.demo:
         return open_model(
-            model, revision=revision, token=token, fetch=fetch, notify=lambda text: hint(f"note: {text}", quiet=quiet)
+            given[0],
+            revision=hub.revision,
+            token=hub.token,
+            fetch=model.fetch,
+            notify=lambda text: hint(f"note: {text}", quiet=quiet),
         )
+    if hub != HubOptions() or model.fetch != "auto":
+        raise typer.BadParameter("it is on this machine: no --revision, --token or --fetch.", param_hint="--demo")
     from spectrum.demo import demo_checkpoint  # noqa: PLC0415
 
     return open_checkpoint(demo_checkpoint())
 
 
-def _report(
-    selection: Selection, scan: Scan, made: Exported, path: Path, target: str, lines: Sequence[str], *, quiet: bool
-) -> None:
-    replace_file(path, lambda temporary: temporary.write_text(made.text, encoding="utf-8"))
+def _print_notes(plan: Plan, *, quiet: bool) -> None:
+    """What --quiet hides: only if the names are exact."""
+    for note in plan.notes:
+        hint(f"note: {note}", quiet=quiet and plan.model.name_mapping == "exact")
+
+
+def _print_selection(scanned: Scanned, choice: Choice, exporting: ExportOptions, *, quiet: bool) -> None:
+    """Make the selection, write and print it."""
+    scan = scanned.scan
+    selection = select(scan, choice)
+    path, made = write_beside(scanned.place.stem, selection, scan, exporting.format)
+    lines = overlap_lines(overlap(selection, choice, scan, scanned.as_stored))
     for note in made.notes:
         hint(f"note: {note}", quiet=quiet)
     for warning in selection.warnings:
         warn(warning)
     if quiet:
         print(path)
-    elif target == "json":
+    elif exporting.format == "json":
         print(made.text, end="")
         for line in lines:
             hint(line)
@@ -179,6 +223,8 @@ def _report(
         from spectrum.reporting import selection_table, trainable_lines  # noqa: PLC0415  it imports rich
 
         show(selection_table(selection))
-        for line in (*trainable_lines(selection, scan, target), *lines):
+        for line in (*trainable_lines(selection, scan, exporting.format), *lines):
             print(one_line(line))
         print(f"selection: {path}")
+    if exporting.into is not None:
+        write_into(exporting, selection, scan, quiet=quiet)

@@ -8,6 +8,7 @@ from spectrum.exporting.lora import LoraOptions
 from spectrum.exporting.mlx_lm import to_mlx_lm
 from spectrum.exporting.names import to_names, to_regex
 from spectrum.exporting.peft import to_peft
+from spectrum.exporting.rehearsal import rehearse
 from spectrum.exporting.selection_json import to_json
 from spectrum.exporting.swift import to_swift
 from spectrum.exporting.targets import (
@@ -19,10 +20,11 @@ from spectrum.exporting.targets import (
     default_embeddings,
     export,
     file_name,
+    write_beside,
 )
 
 __all__ = [
     "ADAPTERS", "REFUSED", "Exported", "FormatName", "LoraOptions", "adapted_words", "check_format",
-    "default_embeddings", "export", "file_name", "put_into", "to_axolotl", "to_axolotl_lora", "to_json", "to_mlx_lm",
-    "to_names", "to_peft", "to_regex", "to_swift", "trainable_words",
+    "default_embeddings", "export", "file_name", "put_into", "rehearse", "to_axolotl", "to_axolotl_lora", "to_json",
+    "to_mlx_lm", "to_names", "to_peft", "to_regex", "to_swift", "trainable_words", "write_beside",
 ]  # fmt: skip

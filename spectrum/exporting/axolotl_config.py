@@ -79,7 +79,7 @@ def validate_target(path: Path, *, adapters: bool = False, four_bit: bool = Fals
             can change.
     """
     text = read_text(path)
-    check_writable(path.resolve().parent, path.name)
+    check_writable(path)
     config = _editable(text, str(path))
     wanted = {**dict.fromkeys(_LORA_SCALARS), "adapter": "qlora" if four_bit else "lora"} if adapters else {}
     _check(config, wanted, str(path))

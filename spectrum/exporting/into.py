@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spectrum.errors import SelectionError
 from spectrum.exporting.lora import LoraOptions
@@ -10,6 +11,9 @@ from spectrum.exporting.targets import export
 from spectrum.results import replace_file
 from spectrum.results.scan import Scan
 from spectrum.selection import Selection
+
+if TYPE_CHECKING:
+    from spectrum.exporting.axolotl_config import Edited
 
 FORMATS = ("axolotl", "axolotl-lora")
 
@@ -37,6 +41,26 @@ def put_into(
     Raises:
         SpectrumError: the file cannot be read, is not a config, or contradicts the selection; it is as before.
     """
+    edited, is_new = edited_config(path, selection, scan, format, lora=lora)
+    if is_new:
+
+        def write(temporary: Path) -> None:
+            temporary.write_bytes(edited.text.encode())
+            shutil.copymode(path, temporary)
+
+        replace_file(path, write)
+    return edited.messages, is_new
+
+
+def edited_config(
+    path: Path,
+    selection: Selection,
+    scan: Scan,
+    format: str = "axolotl",  # noqa: A002
+    *,
+    lora: LoraOptions | None = None,
+) -> "tuple[Edited, bool]":
+    """The config with the selection in it and all messages, and whether it differs from the file; see `put_into`."""
     from spectrum.exporting.axolotl_config import lora_settings, put_into_axolotl  # noqa: PLC0415  it imports yaml
     from spectrum.exporting.config_text import read_text  # noqa: PLC0415
 
@@ -49,11 +73,4 @@ def put_into(
         lora = replace(given, rank=given.rank or rank, alpha=given.alpha or (None if given.rank else alpha))
     made = export(selection, scan, format, lora=lora)
     edited = put_into_axolotl(text, made.text, selection, scan, place=str(path))
-    if edited.text != text:
-
-        def write(temporary: Path) -> None:
-            temporary.write_bytes(edited.text.encode())
-            shutil.copymode(path, temporary)
-
-        replace_file(path, write)
-    return (*edited.messages, *made.notes), edited.text != text
+    return replace(edited, messages=(*edited.messages, *made.notes)), edited.text != text

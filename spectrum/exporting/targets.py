@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from spectrum.errors import SelectionError
@@ -13,7 +14,7 @@ from spectrum.exporting.names import to_names, to_regex
 from spectrum.exporting.peft import to_peft
 from spectrum.exporting.selection_json import to_json
 from spectrum.exporting.swift import to_swift
-from spectrum.results.scan import Scan
+from spectrum.results import Scan, replace_file
 from spectrum.selection import Selection, Treatment
 
 FormatName: TypeAlias = Literal["axolotl", "axolotl-lora", "peft", "swift", "mlx-lm", "names", "regex", "json"]
@@ -96,5 +97,22 @@ def default_embeddings(format: str) -> Treatment:  # noqa: A002
 
 
 def file_name(stem: str, selection: Selection, format: str) -> str:  # noqa: A002
-    """The name of the file for a selection beside the scan `stem`.json."""
-    return f"{stem}.{selection.tag}.{SUFFIXES[format]}"
+    """The name of the file for a selection beside the scan `stem`.json; different selections have different names."""
+    treatment = selection.choice.embeddings
+    embeddings = "" if treatment == default_embeddings(format) else f"-embeddings-{treatment}"
+    return f"{stem}.{selection.tag}{embeddings}.{SUFFIXES[format]}"
+
+
+def write_beside(stem: Path, selection: Selection, scan: Scan, format: str) -> tuple[Path, Exported]:  # noqa: A002
+    """Write a selection beside the scan `stem`.json.
+
+    Returns:
+        The file, and what it holds.
+
+    Raises:
+        SelectionError: a selection that the format cannot express.
+        SpectrumError: the folder cannot be written to.
+    """
+    path, made = stem.with_name(file_name(stem.name, selection, format)), export(selection, scan, format)
+    replace_file(path, lambda temporary: temporary.write_text(made.text, encoding="utf-8"))
+    return path, made

@@ -154,6 +154,6 @@ def _numel(tensors: Iterable[Tensor]) -> int:
 def _hint(chosen: ModelClass) -> str:
     named = f", perhaps {' or '.join(chosen.others)}," if chosen.others else ""
     return (
-        f"Pass the class that the trainer loads{named} with --model-class, or take the names as they are with "
-        "--names checkpoint."
+        f"Pass the class that the trainer loads{named} with --model-class, or scan a copy without config.json, under "
+        "the names of the checkpoint."
     )

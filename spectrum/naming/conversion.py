@@ -160,7 +160,8 @@ def _converted_shapes(name: str, group: Group, tensors: Mapping[str, Tensor], mo
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         raise CheckpointError(
             f"transformers cannot make '{name}' of {some(group.tensors, 3)}: {error}. A tensor is missing or has an "
-            "unexpected shape. Download the checkpoint again, or take its names as they are with --names checkpoint."
+            "unexpected shape. Download the checkpoint again, or scan a copy without config.json, under its own "
+            "names."
         ) from error
 
 

@@ -46,7 +46,7 @@ def check_counts(config: Mapping[str, Any], tensors: int) -> None:
         if counted or (_SIZE.search(name) and not _NO_SIZE.search(name) and _is_known(name, config)):
             raise CheckpointError(
                 f"config.json has {_shown(value)} as {shown(name)}, and the checkpoint has {tensors} tensors: it does "
-                "not belong to these weights. Download it again, or take the names as they are with --names checkpoint."
+                "not belong to these weights. Download it again, or scan a copy without it."
             )
 
 
@@ -67,8 +67,7 @@ def limited_building(tensors: int) -> Iterator[None]:
         if left < 0:
             raise CheckpointError(
                 f"config.json describes a model of far more modules than the {tensors} tensors of the checkpoint: it "
-                "does not belong to these weights. Download it again, or take the names as they are with --names "
-                "checkpoint."
+                "does not belong to these weights. Download it again, or scan a copy without it."
             )
 
     hooks = (

@@ -14,13 +14,14 @@ from spectrum.errors import SpectrumError, one_line
 from spectrum.results.legacy import import_scan
 from spectrum.results.scan import Scan
 
+PUBLISHED_URL = "https://raw.githubusercontent.com/QuixiAI/spectrum/main/model_snr_results"
 MAX_BYTES = 64 * 2**20  # the largest, of 1,624 experts and layers, has 0.2 MB
 TIMEOUT = 30.0  # seconds without a byte
 LONGEST = 120.0  # seconds for the whole file
 PIECE_BYTES = 2**16
 
 
-def fetch_published(model: str, base_url: str) -> Scan:
+def fetch_published(model: str, base_url: str = PUBLISHED_URL) -> Scan:
     """The published scores of a model; the address is recorded as their origin.
 
     Args:
@@ -29,14 +30,14 @@ def fetch_published(model: str, base_url: str) -> Scan:
 
     Raises:
         SpectrumError: no file of this model, no connection, or more bytes than a result file has.
-        ScanFileError: it is no result file.
+        ScanFileError: it is not a result file.
     """
     if not re.fullmatch(r"[\w.\-]+/[\w.\-]+", model) or model.startswith("."):
-        raise SpectrumError(f"'{model}' is no name of a model: published scores are found by 'owner/name'.")
+        raise SpectrumError(f"'{model}' is not a name of a model: published scores are found by 'owner/name'.")
     name = f"snr_results_{model.replace('/', '-').replace('_', '-')}.json"
     url = f"{base_url.rstrip('/')}/{quote(name)}"
     if not url.startswith(("https://", "http://")):
-        raise SpectrumError(f"'{base_url}' is no address of the web: give one that begins with https://.")
+        raise SpectrumError(f"'{base_url}' is not a web address: give one that begins with https://.")
     content = _fetch(url, model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)

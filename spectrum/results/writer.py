@@ -52,35 +52,40 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         SpectrumError: the folder cannot be made or written to, or the disk is full; `path` is as before.
     """
-    if path.exists() and not path.is_file():
-        raise SpectrumError(f"'{path}' is no file that could be replaced. Choose another place with --out.")
-    path = path.resolve()  # the file that a link leads to is replaced, not the link
-    temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target = _replaceable(path)
+        temporary = _temporary(target)
         try:
             write(temporary)
             _flush_to_disk(temporary)
-            temporary.replace(path)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise SpectrumError(
-            f"'{path}' cannot be written: {error.strerror or error}. Choose another place with --out."
-        ) from error
+        raise _unwritable(path, error) from error
 
 
-def check_writable(folder: Path, name: str) -> None:
-    """Raise SpectrumError unless a file of this name can be made in the folder: before the slow part, not after it."""
-    temporary = _temporary(folder / name)
+def check_writable(path: Path) -> None:
+    """Raise SpectrumError unless `replace_file` could write this file: before the slow part, not after it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(_replaceable(path))
         temporary.touch()
         temporary.unlink()
     except OSError as error:
-        raise SpectrumError(
-            f"The output folder '{folder}' cannot be written to: {error.strerror}. Choose another with --out."
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _replaceable(path: Path) -> Path:
+    """The file that a link leads to, which is replaced instead of the link; its folder is made."""
+    if path.exists() and not path.is_file():
+        raise SpectrumError(f"'{path}' is not a file that can be replaced. Choose another place.")
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> SpectrumError:
+    return SpectrumError(f"'{path}' cannot be written: {error.strerror or error}. Choose another place.")
 
 
 def _temporary(path: Path) -> Path:

@@ -141,7 +141,7 @@ def obtain(
             _help(checkpoint, with_device(plan, team=ranks), ranks)
         return ranks.from_leader(None)
     name = named_place(folder, plan)
-    check_writable(folder, name.spectra_file.name)
+    check_writable(name.spectra_file)
     with locked(name.lock_file, on_wait=lambda holder: listener.hint(_waiting(holder))):
         stored = read_store(checkpoint, plan, find_place(folder, plan), rescan=rescan)
         reused = not rescan and stored.serves(plan)

@@ -24,6 +24,14 @@ def score_plan(plan: Plan, spectra: Spectra, noise_model: NoiseModel) -> tuple[P
     return tuple(_score(item, plan, spectra, noise_model) for item in plan.scored)
 
 
+def blank_scan(plan: Plan) -> Scan:
+    """The scan that a plan leads to, with equal scores: enough to try whether a selection from it can be written."""
+    parameters = tuple(
+        replace(_blank(item, plan.formats[item.name], Spectra()), snr=1.0, saturated=False) for item in plan.scored
+    )
+    return Scan(plan.model, plan.settings, parameters, plan.unscored, plan.skipped)
+
+
 def rescore(scan: Scan, spectra: Mapping[str, Array], noise_model: NoiseModel) -> Scan:
     """The scan under another noise model, from its spectra.
 

@@ -65,7 +65,7 @@ def select(scan: Scan, choice: Choice, *, conditions: Mapping[str, float] | None
         choice=choice,
         options=arguments(choice, scan.settings.noise_model),
         description=describe(choice, scan.settings.noise_model, percent=percent),
-        tag=tag(choice, scan.settings.noise_model),
+        tag=tag(choice, scan.settings),
         top_percent=percent,
         groups=groups,
         embeddings=embeddings,
@@ -84,9 +84,11 @@ def select(scan: Scan, choice: Choice, *, conditions: Mapping[str, float] | None
 
 
 def _module_types(scan: Scan, choice: Choice) -> Collection[str]:
-    """Those that `modules` and `exclude` leave."""
+    """Those that `modules` and `exclude` leave. Patterns that the scan was made with need not match again."""
     every = {item.module_type for item in scan.parameters}
-    return match_module_types(every, choice.modules, choice.exclude) if choice.modules or choice.exclude else every
+    modules = () if choice.modules == scan.settings.modules else choice.modules
+    exclude = [pattern for pattern in choice.exclude if pattern not in scan.settings.exclude]
+    return match_module_types(every, modules, exclude)
 
 
 def _amounts(scan: Scan, choice: Choice, pools: Sequence[Pool]) -> tuple[float | None, list[int]]:

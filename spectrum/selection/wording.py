@@ -3,6 +3,7 @@
 import hashlib
 import re
 
+from spectrum.results.scan import Settings
 from spectrum.selection.choice import Choice, Count, MaxWeights, MinSnr, PerType, TopPercent
 from spectrum.selection.ranking import SCORE_NAMES
 from spectrum.spectra.snr import NoiseModel
@@ -51,8 +52,11 @@ def arguments(choice: Choice, noise_model: NoiseModel) -> tuple[str, ...]:
     return (*(word for name, value in options.items() if value is not None for word in (name, value)), *flags)
 
 
-def tag(choice: Choice, noise_model: NoiseModel) -> str:
-    """The choice as part of a file name. Different ones have different tags, except for embeddings."""
+def tag(choice: Choice, settings: Settings) -> str:
+    """The choice and the scan's scope as part of a file name.
+
+    Different ones have different tags, except for embeddings, whose default depends on the format of the file.
+    """
     plain_percent = isinstance(choice.rule, TopPercent)
     parts = (
         "layers" if choice.whole_layers else "",
@@ -60,10 +64,13 @@ def tag(choice: Choice, noise_model: NoiseModel) -> str:
         "" if plain_percent or choice.strategy == "top" else choice.strategy,
         f"seed{choice.seed}" if choice.strategy == "random" else "",
         "" if choice.score == "snr" else choice.score,
-        "" if noise_model == "iqr" or not _thresholded(choice) else noise_model,
+        "" if settings.noise_model == "iqr" or not _thresholded(choice) else settings.noise_model,
         _patterns_tag("modules", choice.modules),
         _patterns_tag("exclude", choice.exclude),
         "norms" if choice.norms == "train" else "",
+        "all-modules" if settings.all_modules else "",
+        "" if settings.experts is None else f"experts{settings.experts}",
+        _patterns_tag("class", (settings.model_class,) if settings.model_class else ()),
     )
     return "-".join(part for part in parts if part)
 

@@ -97,7 +97,7 @@ def test_a_locale_without_unicode(tmp_path):
         "PYTHONIOENCODING": "ascii",
         "PYTHONCOERCECLOCALE": "0",
     }
-    command = [*SPECTRUM, "scan", "--model", str(folder), "--names", "checkpoint"]
+    command = [*SPECTRUM, "scan", "--model", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 

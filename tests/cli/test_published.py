@@ -1,4 +1,4 @@
-"""`spectrum scan --published`: the authors' result files as a source, from a server on loopback."""
+"""`spectrum import --published`: the authors' result files as a source, from a server on loopback."""
 
 import functools
 import http.server
@@ -37,22 +37,18 @@ def site(tmp_path):
 
 
 def test_published_scores_are_a_scan_of_their_own(site, run):
-    """Slash and underscore become dashes in the file's name; the origin is stated; select works from it."""
-    words = ["scan", "--model", "acme/tiny_v1", "--published", "--published-url", site]
-    code, out, err = run(*words)
+    """Slash and underscore become dashes in the file's name; the origin is recorded; select works from it."""
+    code, out, err = run("import", "--published", "acme/tiny_v1", "--published-url", site)
+    assert (code, out) == (0, "snr_results/acme--tiny_v1.json\n")
+    assert err.splitlines()[0] == "Imported 8 scores of 8 parameters."
+    assert "warning: published scores do not say which revision of the model they are of, nor its shapes" in err
     origin = f"{site}/snr_results_acme-tiny-v1.json"
-    assert code == 0
-    assert err.splitlines()[0] == f"Imported '{origin}' to 'snr_results/acme--tiny_v1.json'."
-    assert err.splitlines()[1].startswith("warning: published scores tell neither the revision of the model nor shapes")
-    assert out.splitlines()[-1] == "selection: snr_results/acme--tiny_v1.top25.yaml"
-    lines = Path("snr_results/acme--tiny_v1.top25.yaml").read_text().splitlines()
-    assert [line for line in lines if "layers" in line] == [
+    assert json.loads(Path("snr_results/acme--tiny_v1.json").read_text())["scan"]["origin"] == origin
+    _, out, _ = run("select", "acme/tiny_v1", "--top", "25")
+    assert [line for line in out.splitlines() if line.startswith("- ")] == [
         "- ^model.layers.3.mlp.down_proj.weight$",
         "- ^model.layers.3.mlp.up_proj.weight$",
     ]
-    assert json.loads(Path("snr_results/acme--tiny_v1.json").read_text())["scan"]["origin"] == origin
-    assert run(*words, "--modules", "mlp.up_proj", "-q")[1] == "snr_results/acme--tiny_v1.top25.yaml\n"
-    assert run("select", "snr_results/acme--tiny_v1.json", "--top", "50")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -60,28 +56,31 @@ def test_published_scores_are_a_scan_of_their_own(site, run):
     [
         ("acme/none", "", "No published scores of 'acme/none' at"),
         ("acme/empty", "", "is empty"),
-        ("./acme", "", "'./acme' is no name of a model: published scores are found by 'owner/name'."),
-        ("acme/tiny", "file:///etc", "'file:///etc' is no address of the web: give one that begins with https://."),
+        ("./acme", "", "'./acme' is not a name of a model: published scores are found by 'owner/name'."),
+        ("acme/tiny", "file:///etc", "'file:///etc' is not a web address: give one that begins with https://."),
         ("acme/tiny", "http://127.0.0.1:9", "cannot be read: [Errno 111] Connection refused."),
     ],
 )
 def test_no_published_scores_are_one_line(site, run, model, url, message):
     """Nothing is written either."""
-    code, out, err = run("scan", "--model", model, "--published", "--published-url", url or site)
+    code, out, err = run("import", "--published", model, "--published-url", url or site)
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert message in err
     assert not Path("snr_results").exists()
 
 
 def test_a_scan_made_here_is_not_replaced(site, run, llama):
-    """The same name, but a real scan: refused. With --demo or --dry-run: wrong usage."""
-    run("scan", "--model", llama)
+    """The same name, but a real scan: refused. A file or a name beside it: wrong usage."""
+    run("scan", llama)
     path = Path("snr_results/acme--tiny-llama.json")
     Path("snr_results/tiny-llama.json").rename(path)
     before = path.read_bytes()
-    code, _, err = run("scan", "--model", "acme/tiny-llama", "--published", "--published-url", site)
+    (Path("site") / "snr_results_acme-tiny-llama.json").write_bytes(
+        (Path("site") / "snr_results_acme-tiny-v1.json").read_bytes()
+    )
+    code, _, err = run("import", "--published", "acme/tiny-llama", "--published-url", site)
     assert code == 1
     assert f"'{path}' is a scan that was made here; choose another folder with --out." in err
     assert path.read_bytes() == before
-    assert run("scan", "--demo", "--published")[0] == 2
-    assert run("scan", "--model", "a/b", "--published", "--dry-run")[0] == 2
+    for words in ([], ["old.json", "--published", "a/b"], ["--published", "a/b", "--model", "c"]):
+        assert run("import", *words)[0] == 2

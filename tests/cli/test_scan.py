@@ -14,6 +14,7 @@ from conftest import LLAMA_SHAPES, llama_config, reference_score, tiny_llama, wr
 from safetensors.torch import load_file
 
 from spectrum.results import read_scan, read_spectra
+from spectrum.scanning import decompose
 
 CONTRACT = 1e-5
 
@@ -171,7 +172,7 @@ def test_folder_names(tmp_path, run):
         assert "\x1b" not in out + err
     before = set(Path("snr_results").iterdir())
     code, _, err = run("scan", "--model", write_checkpoint(tmp_path / ("n" * 245), {"_": tensors}))
-    assert (code, "cannot be written to: File name too long" in err) == (1, True)
+    assert (code, "cannot be written: File name too long" in err) == (1, True)
     assert set(Path("snr_results").iterdir()) == before
 
 
@@ -289,9 +290,10 @@ def test_a_sample_of_experts(mixtral, run):
     assert len({frozenset(drawn) for drawn in numbers.values()}) == 1
 
 
-def test_names_of_the_checkpoint_on_request(mixtral, run):
-    """--names checkpoint: one pattern per layer and projection, and a warning that transformers 5 has none of them."""
-    _, _, err = run("scan", "--model", mixtral, "--names", "checkpoint")
+def test_names_of_the_checkpoint_without_a_config(mixtral, run):
+    """One pattern per layer and projection, and a warning that transformers 5 has none of them."""
+    (mixtral / "config.json").unlink()
+    _, _, err = run("scan", mixtral)
     assert "are those of transformers 4" in err
     patterns = yaml.safe_load(Path("snr_results/moe.top25.yaml").read_text())["unfrozen_parameters"]
     assert any(line.endswith("block_sparse_moe.experts.[0-9]+.w1.weight$") for line in patterns)
@@ -380,9 +382,10 @@ def test_nothing_to_score(tmp_path, run):
         (["--noise-model", "gauss"], 2, "Invalid value for '--noise-model'"),
         (["--device", "cuda:9"], 1, "This machine has no device 'cuda:9' that torch can use"),
         (["--device", "quantum"], 2, "'quantum' is not a device"),
-        (["--demo"], 2, "give either --model MODEL or --demo"),
+        (["--demo"], 2, "give one MODEL, or --demo"),
+        (["another"], 2, "give one MODEL, or --demo"),
         (["--frobnicate"], 2, "No such option: --frobnicate"),
-        (["--out", "taken/out"], 1, "The output folder 'taken/out' cannot be written to"),
+        (["--out", "taken/out"], 1, "cannot be written: Not a directory. Choose another place."),
     ],
 )
 def test_wrong_input(llama, run, words, code, message):
@@ -396,12 +399,135 @@ def test_wrong_input(llama, run, words, code, message):
 
 
 def test_no_model(run):
-    """Neither --model nor --demo."""
+    """Neither a model nor --demo."""
     code, _, err = run("scan")
-    assert (code, err) == (
-        2,
-        "spectrum: Invalid value for --model: give either --model MODEL or --demo. Try 'spectrum scan --help'.\n",
-    )
+    message = "spectrum: Invalid value for MODEL: give one MODEL, or --demo. Try 'spectrum scan --help'.\n"
+    assert (code, err) == (2, message)
+
+
+def test_the_model_as_an_argument(llama, run):
+    """The same as --model."""
+    assert run("scan", llama, "-q") == run("scan", "--model", llama, "-q")
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (["--count", "3"], "spectrum select SCAN --count 3"),
+        (["--min-snr=0.5"], "spectrum select SCAN --min-snr=0.5"),
+        (["--max-params", "2.5B"], "spectrum select SCAN --max-params 2.5B"),
+        (["--trainable", "30%"], "spectrum select SCAN --trainable 30%"),
+        (["--per-type", "mlp.*=50"], "spectrum select SCAN --per-type 'mlp.*=50'"),
+        (["--whole-layers"], "spectrum select SCAN --whole-layers"),
+        (["--score", "ratio"], "spectrum select SCAN --score ratio"),
+        (["--strategy", "random"], "spectrum select SCAN --strategy random"),
+        (["--seed", "1"], "spectrum select SCAN --seed 1"),
+        (["--lora-rank", "8"], "spectrum select SCAN --lora-rank 8"),
+        (["--lora-alpha", "8"], "spectrum select SCAN --lora-alpha 8"),
+        (["--rank-pattern"], "spectrum select SCAN --rank-pattern"),
+        (["--qlora"], "spectrum select SCAN --qlora"),
+        (["--published"], "spectrum import --published owner/name"),
+        (["--published-url", "http://x"], "spectrum import --published owner/name --published-url http://x"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_option_that_moved_says_where(llama, run, words, instead):
+    """One line, and the command line to run; the model may stand before or after it."""
+    option = words[0].partition("=")[0]
+    for line in ([*words, llama], [llama, *words]):
+        assert run("scan", *line) == (2, "", f"spectrum: scan has no {option} any more. Run: {instead}\n")
+
+
+def test_names_are_those_of_the_trainer(llama, run):
+    """--names went without a successor."""
+    message = "scan has no --names any more. A folder without its config.json keeps the names of the checkpoint."
+    assert run("scan", llama, "--names", "checkpoint") == (2, "", f"spectrum: {message}\n")
+
+
+BASE = "base_model: x\n"
+
+
+@pytest.fixture
+def decompositions(monkeypatch):
+    """A list that gets an entry when matrices begin to be decomposed."""
+    begun, really = [], decompose.decompose
+    monkeypatch.setattr(decompose, "decompose", lambda *args, **words: begun.append(1) or really(*args, **words))
+    return begun
+
+
+def test_the_count_of_decompositions_counts(llama, run, decompositions):
+    """A scan that succeeds begins once."""
+    assert (run("scan", llama)[0], decompositions) == (0, [1])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (None, ["--into", "c.yml"], "'c.yml' cannot be read"),
+        ("a: [", ["--into", "c.yml"], "is not valid YAML"),
+        (BASE + "adapter: lora\n", ["--into", "c.yml"], "trains an adapter"),
+        (BASE + "fsdp: [full_shard]\n", ["--into", "c.yml"], "trains with FSDP"),
+        (BASE, ["--into", "c.yml", "--model-class", "LlamaModel"], "type_of_model: LlamaModel"),
+        (BASE + "unfrozen_parameters: &a [^a$]\nb: *a\n", ["--into", "c.yml"], "cannot be put into"),
+        (BASE, ["--into", "/proc/self/status"], "cannot be written"),
+        (None, ["--format", "mlx-lm", "--norms", "train"], "MLX-LM trains nothing beside its adapters"),
+        (None, ["--format", "mlx-lm", "--model-class", "LlamaModel"], "How MLX-LM names the modules of LlamaModel"),
+        (None, ["--format", "torchtune"], "torchtune's recipes train every weight"),
+        (None, ["--modules", "mlp.upproj"], "No module type matches 'mlp.upproj'"),
+        ("", ["--out", "c.yml/out"], "cannot be written"),
+    ],
+)
+def test_failures_that_need_no_scores_come_before_the_first(llama, run, decompositions, case):
+    """A config, a format, a pattern or a folder: one line, no matrix is decomposed and nothing is written."""
+    config, words, message = case
+    if config is not None:
+        Path("c.yml").write_text(config)
+    code, out, err = run("scan", llama, *words)
+    assert (code, out, decompositions) == (1, "", [])
+    assert message in err.splitlines()[-1]
+    assert (Path("c.yml").read_text() if Path("c.yml").exists() else None) == config
+    assert not list(Path().glob("snr_results/*"))
+
+
+def test_a_long_selection_name_fails_before_the_first(tmp_path, run, decompositions):
+    """The files of the scan could be written, but not that of the selection."""
+    tensors = {"model.layers.0.w.weight": torch.randn(48, 64, generator=torch.manual_seed(1))}
+    folder = write_checkpoint(tmp_path / ("n" * 200), {"_": tensors})
+    code, _, err = run("scan", folder, "--modules", ",".join(["w"] * 40))
+    assert (code, "File name too long" in err, decompositions) == (1, True, [])
+
+
+def test_a_dry_run_rehearses_and_writes_nothing(llama, run):
+    """It reports what the scan would fail with."""
+    assert run("scan", llama, "--dry-run")[0] == 0
+    assert not Path("snr_results").exists()
+    assert run("scan", llama, "--dry-run", "--format", "mlx-lm", "--norms", "train")[0] == 1
+
+
+SCOPES = ([], ["--all-modules"], ["--modules", "mlp.*"], ["--exclude", "mlp.*"], ["--noise-model", "mp"])
+TREATMENTS = ([], ["--embeddings", "freeze"], ["--norms", "train"], ["--top", "50"], ["--format", "peft"])
+
+
+def test_two_different_selections_never_share_a_file(llama, run):
+    """Every pair of option sets: where the paths are equal, the texts are."""
+    texts = {}
+    for scope in SCOPES:
+        for treatment in TREATMENTS:
+            code, path, err = run("scan", llama, "-q", *scope, *treatment)
+            assert code == 0, err
+            text = Path(path.strip()).read_text()
+            assert texts.setdefault(path, text) == text, (scope, treatment)
+    assert len(texts) == len(SCOPES) * len(TREATMENTS)
+    assert "snr_results/tiny-llama.top25.yaml\n" in texts
+    assert "snr_results/tiny-llama.top25.peft.json\n" in texts
+
+
+def test_samples_and_classes_have_files_of_their_own(mixtral, run):
+    """--experts and --model-class change what is ranked and how it is named."""
+    words = ([], ["--experts", "3"], ["--experts", "5"], ["--model-class", "MixtralModel"])
+    paths = [run("scan", mixtral, "-q", *each)[1] for each in words]
+    assert len({*paths}) == len(paths)
+    assert paths[0] == "snr_results/moe.top25.yaml\n"
 
 
 def test_demo(run, tmp_path):

@@ -130,7 +130,7 @@ def test_a_failed_write_leaves_the_old_file(scan, tmp_path):
 def test_a_folder_that_cannot_be(scan, tmp_path):
     """The output folder's place is taken by a file."""
     (tmp_path / "taken").touch()
-    with pytest.raises(SpectrumError, match="cannot be written: .*Choose another place with --out"):
+    with pytest.raises(SpectrumError, match="cannot be written: .*Choose another place"):
         write_scan(scan, tmp_path / "taken" / "s.json")
 
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from spectrum.results import Settings
 from spectrum.selection import Choice, Count, MaxWeights, MinSnr, PerType, TopPercent, describe, tag
 
 _EXAMPLES = [
@@ -58,14 +59,14 @@ _EXAMPLES = [
 @pytest.mark.parametrize(("choice", "name", "words"), _EXAMPLES, ids=[name for _, name, _ in _EXAMPLES])
 def test_in_words_and_as_a_file_name(choice, name, words):
     """Both, whole."""
-    assert tag(choice, "iqr") == name
+    assert tag(choice, Settings()) == name
     assert describe(choice, "iqr", percent=20.0) == words
 
 
 def test_noise_model():
     """Another one is named, unless the score has no threshold."""
-    assert tag(Choice(), "mp") == "top25-mp"
-    assert tag(Choice(score="stable-rank"), "mp") == "top25-stable-rank"
+    assert tag(Choice(), Settings("mp")) == "top25-mp"
+    assert tag(Choice(score="stable-rank"), Settings("mp")) == "top25-stable-rank"
     assert describe(Choice(), "mp").endswith("by SNR (noise model mp)")
 
 
@@ -87,6 +88,6 @@ def test_different_choices_have_different_file_names():
         for rule, (strategy, seed), score in itertools.product(rules, strategies, ["snr", "stable-rank"])
         if score == "snr" or not isinstance(rule, MinSnr)
     ]
-    tags = {tag(choice, "iqr") for choice in choices}
+    tags = {tag(choice, Settings()) for choice in choices}
     assert len(tags) == len(choices)
     assert all(re.fullmatch(r"[A-Za-z0-9._=-]{1,110}", name) and ".." not in name for name in tags)
