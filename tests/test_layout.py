@@ -85,3 +85,20 @@ def test_decompositions_have_one_caller():
 def test_click_is_never_imported():
     """typer carries its own copy of it."""
     assert not [path for _, path in _modules() for name in _imports(path) if name.split(".")[0] == "click"]
+
+
+def _patched(path):
+    """Names that a test file replaces by setattr or delattr of a MonkeyPatch."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in PATCHES:
+            yield from (word.value for word in node.args[:2] if isinstance(word, ast.Constant))
+
+
+PATCHES = {"setattr", "delattr"}
+
+
+def test_no_test_patches_a_private_name():
+    """Neither ours nor a library's: such a test breaks when what it tests does not."""
+    private = re.compile(r"(^|\.)_[^_][^.]*$")
+    tests = sorted(Path(__file__).parent.rglob("*.py"))
+    assert [(path.name, name) for path in tests for name in _patched(path) if private.search(str(name))] == []
