@@ -2,10 +2,12 @@
 
 from spectrum.budget.activations import Dimensions, activation_bytes, dimensions
 from spectrum.budget.budget import Memory, Setup, largest_that_fits, memory
+from spectrum.budget.optimizers import OptimizerName
+from spectrum.budget.sharding import Precision, Sharding
 from spectrum.budget.sizes import parse_size, show_size
 from spectrum.budget.weights import Weight, all_names, model_weights, with_lora
 
 __all__ = [
-    "Dimensions", "Memory", "Setup", "Weight", "activation_bytes", "all_names", "dimensions", "largest_that_fits",
-    "memory", "model_weights", "parse_size", "show_size", "with_lora",
+    "Dimensions", "Memory", "OptimizerName", "Precision", "Setup", "Sharding", "Weight", "activation_bytes",
+    "all_names", "dimensions", "largest_that_fits", "memory", "model_weights", "parse_size", "show_size", "with_lora",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spectrum.errors import SpectrumError
+from spectrum.untrusted import shown
 
 BF16, FP32 = 2, 4
 
@@ -13,14 +14,14 @@ class Dimensions:
     """Numbers of a decoder's config.json that activations depend on.
 
     Attributes:
-        layers: number of them.
+        layers: number of layers.
         hidden: width of the residual stream, h.
-        heads: of attention, a.
-        head: width of one of them.
-        key_value_heads: of keys and values.
+        heads: number of attention heads, a.
+        head: width of one head.
+        key_value_heads: number of heads for keys and values.
         intermediate: width between the projections of the MLP.
         vocabulary: number of tokens.
-        experts: of a mixture, how many each token passes; 1 where there is but one MLP.
+        experts: of a mixture, how many process each token; 1 for a plain MLP.
     """
 
     layers: int
@@ -34,10 +35,10 @@ class Dimensions:
 
 
 def dimensions(config: Mapping[str, object], origin: str) -> Dimensions:
-    """Read them from a config; that of a multimodal model names them under text_config.
+    """Read the dimensions from a config; a multimodal model has them under text_config.
 
     Raises:
-        SpectrumError: one is missing, or no positive integer.
+        SpectrumError: one is missing, or is not a positive integer.
     """
     nested = config.get("text_config")
     source: Mapping[str, object] = nested if isinstance(nested, Mapping) else config
@@ -55,15 +56,13 @@ def dimensions(config: Mapping[str, object], origin: str) -> Dimensions:
 
 
 def activation_bytes(size: Dimensions, *, sequence_length: int, micro_batch: int, checkpointing: bool) -> int:
-    """Bytes that the forward pass keeps for the backward pass, plus the logits. An estimate, not to the byte.
+    """Bytes that the forward pass keeps for the backward pass, plus the logits. An estimate.
 
-    A layer of arXiv 2205.05198 (section 4.1) keeps sbh(34 + 5as/h) bytes; that is GPT: dropout, a GELU MLP of 4h, as
-    many key-value heads as heads, attention scores written out. Counted the same way, in bf16, a layer of today's
-    decoders has no dropout, a gated MLP and flash attention, which recomputes the scores (arXiv 2205.14135):
-    two RMS norms of two bf16 and, in transformers, one fp32 tensor each; attention's q and output, k and v; the MLP's
-    gate, up, activation and product for each expert a token passes. With checkpointing only each layer's input, 2sbhL
-    bytes (section 5), and one layer while it is recomputed. The loss takes logits in bf16 and fp32, and their gradient
-    in fp32. Frozen weights save some of this; it is not subtracted.
+    Counted as in section 4.1 of arXiv 2205.05198, for a decoder without dropout, with a gated MLP and flash attention
+    (arXiv 2205.14135), in bf16. A layer keeps for its two RMS norms two bf16 tensors and one fp32 tensor each; the
+    query, key, value and output of attention; and gate, up, activation and product of each expert that a token uses.
+    With checkpointing each layer keeps only its input (section 5), and one layer at a time is recomputed. The loss
+    needs the logits in bf16 and fp32, and their gradient in fp32. What frozen weights save is not subtracted.
     """
     tokens = sequence_length * micro_batch
     attention = 2 * size.heads * size.head + 2 * size.key_value_heads * size.head
@@ -82,7 +81,7 @@ def _number(source: Mapping[str, object], origin: str, key: str, default: int | 
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise SpectrumError(
-            f"'{origin}' gives {key} as {value!r}, expected a positive integer. Activations can only be estimated for "
-            "decoders whose config.json names their sizes as Llama's does; leave --sequence-length out."
+            f"'{origin}' gives {key} as {shown(value)}, expected a positive integer. Activations can only be estimated "
+            "for decoders whose config.json has the fields of Llama's; leave --sequence-length out."
         )
     return value

@@ -1,4 +1,4 @@
-"""Memory that training takes on one GPU: selections of a scan, full fine-tuning and LoRA, counted alike."""
+"""Memory that training needs on one GPU: selections of a scan, full fine-tuning and LoRA, counted alike."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from spectrum.budget.sizes import show_size
 from spectrum.budget.weights import Weight
 from spectrum.errors import SelectionError
 
-STEPS = 1000  # the largest selection that fits is looked for in steps of a tenth of a percent
+STEPS = 1000  # the search for the largest selection goes in steps of a tenth of a percent
+FSDP_OPTIMIZERS = ("adamw", "sgd", "sgd-momentum", "muon")  # the code of the others mixes sharded and plain tensors
 
 
 @dataclass(frozen=True)
@@ -18,32 +19,30 @@ class Setup:
 
     Attributes:
         optimizer: of the trained weights.
-        precision: 'bf16' keeps all in bf16 but what the optimizer itself makes wider; 'fp32-master' has an fp32 copy of
-            each trained weight, and state to match.
+        precision: 'bf16' keeps everything in bf16, except state that the optimizer itself keeps wider; 'fp32-master'
+            adds an fp32 copy of each trained weight, and fp32 state.
         sharding: DeepSpeed's ZeRO stage 2 or 3, torch's fully_shard, or none.
-        gpus: number of them.
-        momentum: whether SGD has any.
+        gpus: number of GPUs.
     """
 
     optimizer: OptimizerName = "adamw"
     precision: Precision = "bf16"
     sharding: Sharding = "none"
     gpus: int = 1
-    momentum: bool = False
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the fullest GPU, and how many weights are trained. All but the activations are to the byte.
+    """Bytes on the fullest GPU, and how many weights are trained. Only the activations are an estimate.
 
     Attributes:
-        trainable: number of weights that are trained, on all GPUs together; adapters included.
-        frozen: number of the others.
-        weights: bytes of all weights that compute.
-        master: of copies that the optimizer updates, where there are any.
-        gradients: of the trained weights.
-        state: of the optimizer.
-        activations: an estimate; 0 where none was asked for.
+        trainable: number of trained weights on all GPUs together, adapters included.
+        frozen: number of the other weights.
+        weights: bytes of all weights of the model, in the precision of the forward pass.
+        master: bytes of the copies that the optimizer updates, if it keeps any.
+        gradients: bytes of the gradients.
+        state: bytes of the optimizer's state.
+        activations: estimated bytes; 0 if no estimate was asked for.
     """
 
     trainable: int
@@ -75,7 +74,7 @@ def memory(weights: Sequence[Weight], setup: Setup, *, activations: int = 0) -> 
         weights=part.weights,
         master=part.master,
         gradients=part.gradients,
-        state=state_bytes(setup.optimizer, part.held, momentum=setup.momentum),
+        state=state_bytes(setup.optimizer, part.held),
         activations=activations,
     )
 
@@ -84,35 +83,36 @@ def largest_that_fits(needed: Callable[[float], Memory], limit: int) -> tuple[fl
     """The largest top percent, to a tenth, whose memory is at most `limit` bytes, and that memory.
 
     Args:
-        needed: memory of the top P percent; never less for a larger P.
+        needed: memory of the top P percent; it does not shrink as P grows.
         limit: in bytes.
 
     Raises:
         SelectionError: not even the smallest selection fits.
     """
-    low, high = 0, STEPS  # the first is taken to fit; what lies above the second does not
+    low, high = 0, STEPS  # `low` is assumed to fit; everything above `high` does not
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if needed(_percent(middle)).total <= limit else (low, middle - 1)
     if low == 0:
         least = show_size(needed(_percent(1)).total)
         raise SelectionError(
-            f"No selection fits: the smallest, one parameter of each module type, takes {least} per GPU of "
-            f"{show_size(limit)}. Use more GPUs with --sharding zero3, an 8-bit optimizer or --embeddings freeze."
+            f"No selection fits: the smallest, one parameter of each module type, needs {least} per GPU, and "
+            f"{show_size(limit)} may be used. Use more GPUs with --sharding zero3, an 8-bit optimizer or "
+            "--embeddings freeze."
         )
     return _percent(low), needed(_percent(low))
 
 
 def _check(setup: Setup) -> None:
-    if setup.sharding == "fsdp" and setup.optimizer not in ("adamw", "sgd", "muon"):
+    if setup.sharding == "fsdp" and setup.optimizer not in FSDP_OPTIMIZERS:
         raise SelectionError(
-            f"'{setup.optimizer}' cannot step on the sharded tensors of torch's fully_shard: its code mixes them with "
-            "plain ones. Give another --optimizer (adamw, sgd, muon) or another --sharding (zero2, zero3)."
+            f"'{setup.optimizer}' does not work with the sharded tensors of torch's fully_shard. Use --optimizer "
+            f"{', '.join(FSDP_OPTIMIZERS)}, or --sharding zero2 or zero3."
         )
     if setup.sharding in ("zero2", "zero3") and setup.optimizer == "muon":
         raise SelectionError(
-            "'muon' takes matrices, and ZeRO hands the optimizer flat vectors; the variant of its own that DeepSpeed "
-            "has is not counted here. Give another --optimizer, or --sharding fsdp."
+            "'muon' updates matrices, and ZeRO gives the optimizer flat vectors. DeepSpeed's own variant of Muon is "
+            "not counted here. Use another --optimizer, or --sharding fsdp."
         )
 
 

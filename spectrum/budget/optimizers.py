@@ -1,15 +1,15 @@
-"""Bytes of optimizer state, tensor by tensor, as the optimizers' own code allocates it."""
+"""Bytes of optimizer state, computed for each tensor as the optimizer's own code allocates them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Literal
 
-OptimizerName = Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor", "sgd", "muon"]
+OptimizerName = Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor", "sgd", "sgd-momentum", "muon"]
 
 FP32 = 4
 STEP = 4  # torch.optim.AdamW counts its steps in one fp32 scalar per tensor
-RMS = 4  # transformers.Adafactor keeps the root mean square of each tensor in one
+RMS = 4  # transformers.Adafactor keeps the root mean square of each tensor in one fp32 scalar
 
 # bitsandbytes.optim.AdamW8bit (0.50): 8-bit state in blocks, each with an fp32 maximum (arXiv 2110.02861, section 2).
 BLOCK = 256
@@ -22,10 +22,10 @@ class Held:
     """A trained tensor as the optimizer of one GPU sees it.
 
     Attributes:
-        shape: of the part that lies on this GPU.
-        itemsize: bytes per element of it, and of its gradient.
-        embeds: it is an nn.Embedding's, and still recognisable as such.
-        hidden: it is a matrix that Muon takes; AdamW takes the others.
+        shape: of the part on this GPU.
+        itemsize: bytes per element of the tensor and of its gradient.
+        embeds: it is the weight of an nn.Embedding, and the optimizer can see that.
+        hidden: it is a matrix that Muon updates; AdamW updates the others.
     """
 
     shape: tuple[int, ...]
@@ -39,14 +39,8 @@ class Held:
         return prod(self.shape)
 
 
-def state_bytes(optimizer: OptimizerName, tensors: Sequence[Held], *, momentum: bool = False) -> int:
-    """Bytes of the optimizer's state.
-
-    Args:
-        optimizer: see the functions below for each one's source.
-        tensors: all that it updates on one GPU.
-        momentum: of SGD, whose default in trainers is none.
-    """
+def state_bytes(optimizer: OptimizerName, tensors: Sequence[Held]) -> int:
+    """Bytes of the optimizer's state for all tensors that it updates on one GPU."""
     if optimizer == "adamw":
         return sum(map(_adamw, tensors))
     if optimizer in ("adamw-8bit", "paged-adamw-8bit"):
@@ -55,7 +49,7 @@ def state_bytes(optimizer: OptimizerName, tensors: Sequence[Held], *, momentum: 
         return sum(map(_adafactor, tensors))
     if optimizer == "muon":
         return sum(_momentum(tensor) if tensor.hidden else _adamw(tensor) for tensor in tensors)
-    return sum(map(_momentum, tensors)) if momentum else 0
+    return sum(map(_momentum, tensors)) if optimizer == "sgd-momentum" else 0
 
 
 def _adamw(tensor: Held) -> int:
@@ -69,10 +63,10 @@ def _momentum(tensor: Held) -> int:
 
 
 def _adafactor(tensor: Held) -> int:
-    """transformers.Adafactor: fp32 sums over rows and columns of the last two axes, and all of a vector.
+    """transformers.Adafactor without a first moment: fp32 sums over rows and columns; a vector in full.
 
-    It is the one that trainers built on transformers use, without a first moment (arXiv 1804.04235, section 4);
-    torch.optim.Adafactor keeps its sums in the gradient's dtype.
+    Source: arXiv 1804.04235, section 4. torch.optim.Adafactor, which keeps its sums in the gradient's dtype, is not
+    counted.
     """
     if len(tensor.shape) < 2:
         return FP32 * tensor.numel + RMS

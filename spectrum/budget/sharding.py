@@ -1,4 +1,4 @@
-"""What of a model lies on the fullest GPU: weights, fp32 copies, gradients, and what the optimizer updates."""
+"""The part of a model on the fullest GPU: weights, fp32 copies, gradients, and what the optimizer updates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ SUB_GROUP = 1_000_000_000  # elements, sub_group_size: stage 3 steps over flat t
 
 @dataclass(frozen=True)
 class Shard:
-    """Bytes of model state on one GPU, optimizer state aside.
+    """Bytes on one GPU, without the optimizer's state.
 
     Attributes:
-        weights: that compute, frozen ones included.
-        master: copies of trained weights that the optimizer updates in their stead.
-        gradients: of trained weights.
+        weights: of all weights, in the precision of the forward pass.
+        master: of copies of the trained weights that the optimizer updates.
+        gradients: of the gradients.
         held: the tensors that the optimizer updates.
     """
 
@@ -39,14 +39,14 @@ class Shard:
 def shard(weights: Sequence[Weight], sharding: Sharding, precision: Precision, gpus: int) -> Shard:
     """What the fullest GPU holds.
 
-    Frozen weights are bf16 everywhere, without gradient or state (DeepSpeed pull request 2653; torch.optim skips what
-    has no gradient). With `fp32-master`, trained weights have an fp32 copy that the optimizer updates.
+    Frozen weights are in bf16, without gradient or state (DeepSpeed pull request 2653; torch.optim skips parameters
+    without a gradient). With `fp32-master`, trained weights have an fp32 copy that the optimizer updates.
 
     Args:
         weights: of the model, adapters included.
-        sharding: none repeats everything on every GPU, as DistributedDataParallel does.
+        sharding: 'none' repeats everything on every GPU, as DistributedDataParallel does.
         precision: of trained weights, gradients and state.
-        gpus: among which it is split.
+        gpus: number of GPUs that share.
     """
     if sharding == "zero2":
         return _zero2(weights, precision, gpus)
@@ -58,11 +58,11 @@ def shard(weights: Sequence[Weight], sharding: Sharding, precision: Precision, g
 
 
 def _apart(weights: Sequence[Weight], precision: Precision, gpus: int, *, copies: bool) -> Shard:
-    """Tensor by tensor, each split along its first axis; the first rank's part is the largest.
+    """Each tensor is split along its first axis; the first rank's part is the largest.
 
-    torch.distributed.fsdp.fully_shard splits rows as torch.chunk does and pads the last ranks' parts to the first's.
-    There the sharded weights themselves are the fp32 copy, and gradients are fp32, too; only trained weights are upcast
-    (accelerate 1.15, utils/fsdp_utils.py). LoRA's adapters are fp32 anyway (PEFT's autocast_adapter_dtype).
+    torch.distributed.fsdp.fully_shard splits rows as torch.chunk does and pads every part to the size of the first.
+    The sharded weights themselves are the fp32 copy, and gradients are fp32, too; only trained weights are upcast
+    (accelerate 1.15, utils/fsdp_utils.py). LoRA's adapters are always fp32 (PEFT's autocast_adapter_dtype).
     """
     held, computing, master, gradients = [], 0, 0, 0
     for weight in weights:
@@ -79,7 +79,7 @@ def _apart(weights: Sequence[Weight], precision: Precision, gpus: int, *, copies
 
 
 def _zero2(weights: Sequence[Weight], precision: Precision, gpus: int) -> Shard:
-    """DeepSpeed stage 2: all weights on every GPU; the trained ones lie flat, padded, and are split evenly.
+    """DeepSpeed stage 2: all weights on every GPU; the trained ones form one flat vector, padded and split evenly.
 
     Source: arXiv 1910.02054, sections 5.1 and 5.2; deepspeed/runtime/zero/stage_1_and_2.py.
     """
@@ -90,7 +90,7 @@ def _zero2(weights: Sequence[Weight], precision: Precision, gpus: int) -> Shard:
 
 
 def _zero3(weights: Sequence[Weight], precision: Precision, gpus: int) -> Shard:
-    """DeepSpeed stage 3: every weight, frozen ones too, is padded and split evenly; small ones also stay gathered.
+    """DeepSpeed stage 3: every weight, trained or frozen, is padded and split evenly; small ones also stay gathered.
 
     Source: arXiv 1910.02054, section 5.3; deepspeed/runtime/zero/partition_parameters.py and stage3.py.
     """
@@ -100,9 +100,9 @@ def _zero3(weights: Sequence[Weight], precision: Precision, gpus: int) -> Shard:
 
 
 def _flat(computing: int, sizes: Sequence[int], precision: Precision) -> Shard:
-    """From the number of weights that compute, and the sizes of the flat tensors that the optimizer updates.
+    """The shard of a number of weights, whose optimizer updates flat tensors of these sizes.
 
-    DeepSpeed always makes a copy of them for it: in bf16, too, with bf16_master_weights_and_grads.
+    DeepSpeed always copies the trained weights for the optimizer; with bf16_master_weights_and_grads in bf16.
     """
     itemsize = FP32 if precision == "fp32-master" else BF16
     held = tuple(Held((size,), itemsize) for size in sizes)
@@ -110,7 +110,7 @@ def _flat(computing: int, sizes: Sequence[int], precision: Precision) -> Shard:
 
 
 def _sub_groups(weights: Sequence[Weight], gpus: int) -> list[int]:
-    """Sizes of the flat tensors of stage 3, each closed once it is large enough."""
+    """Sizes of the flat tensors of stage 3; a new one begins once the last has SUB_GROUP elements."""
     sizes, size = [], 0
     for weight in weights:
         if weight.trained:

@@ -10,14 +10,14 @@ def parse_size(text: str) -> int:
     """Bytes of '48GB' or '80G' (10^9), '48GiB' (2^30); K, M and T alike, upper or lower case, with or without a space.
 
     Raises:
-        ValueError: it is no such size.
+        ValueError: the text is not a size.
     """
     found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([kmgt])(i?)(b?)\s*", text, re.IGNORECASE | re.ASCII)
     if found and Fraction(found[1]) > 0:
         return int(Fraction(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].lower()])
-    raise ValueError(f"'{text}' is no size of memory: give a number and a unit, such as 48GB (10^9) or 48GiB (2^30)")
+    raise ValueError(f"'{text}' is not a size of memory: give a number and a unit, such as 48GB (10^9) or 48GiB (2^30)")
 
 
 def show_size(size_bytes: int) -> str:
-    """In GB, or in MB where it is less than one; with two decimals."""
+    """In GB, or in MB if it is less than one GB; with two decimals."""
     return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.2f} MB"

@@ -1,4 +1,4 @@
-"""The tensors of a model as a trainer holds them, trained or frozen: the parameters of a scan, and LoRA's adapters."""
+"""The tensors of a model in training, trained or frozen: the parameters of a scan, and LoRA's adapters."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -14,10 +14,10 @@ class Weight:
     """One tensor of the model.
 
     Attributes:
-        shape: in elements.
-        kind: of the parameter it belongs to.
+        shape: of the tensor.
+        kind: of the parameter that it belongs to.
         trained: whether it gets gradients.
-        adapter: it is half of a LoRA adapter, which PEFT keeps in fp32.
+        adapter: it is one of the two matrices of a LoRA adapter, which PEFT keeps in fp32.
     """
 
     shape: tuple[int, ...]
@@ -32,7 +32,7 @@ class Weight:
 
     @property
     def hidden(self) -> bool:
-        """Whether it is for Muon: a 2-D weight of a hidden layer (documentation of torch.optim.Muon)."""
+        """Whether Muon updates it: a 2-D weight of a hidden layer (documentation of torch.optim.Muon)."""
         return len(self.shape) == 2 and self.kind in ("matrix", "experts", "router")
 
     @property
@@ -42,32 +42,32 @@ class Weight:
 
 
 def model_weights(scan: Scan, trained: Collection[str]) -> list[Weight]:
-    """Every weight of the model, once, those of these names trained.
+    """Every tensor of the model, once.
 
     Args:
-        scan: that knows its shapes.
-        trained: names of parameters, as `Selection.names` gives them.
+        scan: of the model.
+        trained: names of the trained parameters, as `Selection.names` gives them.
 
     Raises:
         SelectionError: the scan was imported, and older files hold no shapes.
     """
     names = frozenset(trained)
-    entries: tuple[ParameterScore | Unscored, ...] = (*scan.parameters, *scan.unscored)
-    return [weight for entry in entries for weight in _weights(entry, scan.model.id, trained=entry.name in names)]
+    return [
+        weight for entry in _entries(scan) for weight in _weights(entry, scan.model.id, trained=entry.name in names)
+    ]
 
 
 def all_names(scan: Scan) -> tuple[str, ...]:
     """Names of all parameters: what full fine-tuning trains."""
-    entries: tuple[ParameterScore | Unscored, ...] = (*scan.parameters, *scan.unscored)
-    return tuple(entry.name for entry in entries)
+    return tuple(entry.name for entry in _entries(scan))
 
 
 def with_lora(weights: list[Weight], rank: int) -> list[Weight]:
     """The weights, all frozen, and an adapter beside every matrix of the layers.
 
     A linear layer of shape (out, in) gets A of shape (rank, in) and B of shape (out, rank), as with PEFT's
-    `target_modules="all-linear"`; experts that are stacked in one parameter, routers, the embedding and the head get
-    none. (Of stacked experts PEFT 0.20 adapts those of some model types.)
+    `target_modules="all-linear"`. Stacked experts, routers, the embedding and the head get no adapter. (PEFT 0.20
+    adapts stacked experts of some model types.)
 
     Source: arXiv 2106.09685, section 4.1.
     """
@@ -80,12 +80,16 @@ def with_lora(weights: list[Weight], rank: int) -> list[Weight]:
     return [*(replace(weight, trained=False) for weight in weights), *adapters]
 
 
+def _entries(scan: Scan) -> tuple[ParameterScore | Unscored, ...]:
+    return (*scan.parameters, *scan.unscored)
+
+
 def _weights(entry: ParameterScore | Unscored, model_id: str, *, trained: bool) -> list[Weight]:
     if entry.shape is None:
         raise SelectionError(
-            f"The scan of '{model_id}' does not hold the shape of '{entry.name}', as imported ones do not, so its "
-            "memory cannot be told. Scan the model itself."
+            f"The scan of '{model_id}' was imported and does not hold the shape of '{entry.name}'. Give the model "
+            "itself: spectrum budget --model owner/name."
         )
-    if "*" in entry.name:  # transformers 4 keeps a module for each expert, and so a tensor for each
+    if "*" in entry.name:  # some scans of 0.1.0 have one entry for the tensors of all experts
         return [Weight(entry.shape[1:], entry.kind, trained)] * entry.shape[0]
     return [Weight(entry.shape, entry.kind, trained)]

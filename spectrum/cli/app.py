@@ -24,7 +24,7 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 INTERRUPTED = 130
 COMMANDS = ("scan", "select", "show", "diff", "budget", "check", "import", "bench")
 LONGEST_LINE = 380  # characters
-PANELS = ("Arguments", "Model", "What is scored", "What is chosen", "Output", "Hub")
+PANELS = ("Arguments", "Model", "What is scored", "What is chosen", "Training", "Output", "Hub")
 HELP_WIDTH = 100  # columns, in a terminal that has as many
 INTERRUPTION = "interrupted. A scan carries on where it stopped when the same command is run again."
 

@@ -17,6 +17,7 @@ from spectrum.spectra.snr import NoiseModel
 from spectrum.untrusted import shown
 
 MODEL, SCORED, CHOSEN, OUTPUT, HUB = "Model", "What is scored", "What is chosen", "Output", "Hub"
+TRAINING = "Training"
 FRACTIONS = {0.1: "a tenth", 0.2: "a fifth", 0.25: "a quarter", 0.5: "half"}
 LONGEST_NAME = 200  # characters, of a model
 STORE = Path("snr_results")

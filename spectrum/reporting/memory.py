@@ -1,4 +1,4 @@
-"""Memory as tables: a row per selection, or a row per part of one."""
+"""Tables of memory: a row per selection, or a row per part of one selection."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from rich.table import Table
 from spectrum.budget import Memory
 
 _PARTS = {
-    "weights": "all that compute, trained and frozen",
+    "weights": "all, trained and frozen",
     "master": "copies of the trained weights, for the optimizer",
     "gradients": "of the trained weights",
     "state": "of the optimizer",
@@ -21,7 +21,7 @@ def _unit(largest_bytes: int) -> tuple[str, float]:
 
 
 def memory_table(rows: Mapping[str, Memory]) -> Table:
-    """A row per selection: trained weights, their share, and each part of the memory in GB or, if small, MB."""
+    """A row per selection: trained weights, their share, and each part of the memory in GB, or in MB if small."""
     unit, scale = _unit(max(row.total for row in rows.values()))
     parts = [part for part in _PARTS if any(getattr(row, part) for row in rows.values())]
     table = Table(f"{unit} per GPU", box=None, pad_edge=False, header_style="bold")

@@ -125,7 +125,7 @@ def measure(optimizer, precision):
     embedding, hidden = trained[:1], trained[1:]
     optimizers = {
         "adamw": lambda: [torch.optim.AdamW(trained)],
-        "sgd": lambda: [torch.optim.SGD(trained, momentum=0.9)],
+        "sgd-momentum": lambda: [torch.optim.SGD(trained, momentum=0.9)],
         "muon": lambda: [torch.optim.Muon(hidden), torch.optim.AdamW(embedding)],
     }[optimizer]()
     model(torch.arange(16)).float().square().mean().backward()
@@ -136,7 +136,7 @@ def measure(optimizer, precision):
 
 rank = int(sys.argv[2])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[3], rank=rank, world_size=2)
-found = {f"{o} {p}": measure(o, p) for o in ("adamw", "sgd", "muon") for p in ("bf16", "fp32-master")}
+found = {f"{o} {p}": measure(o, p) for o in ("adamw", "sgd-momentum", "muon") for p in ("bf16", "fp32-master")}
 if rank == 0:
     open(sys.argv[1], "w").write(json.dumps(found))
 dist.destroy_process_group()
@@ -157,7 +157,7 @@ def test_as_fully_shard_allocates(tmp_path):
     measured = json.loads(Path(result).read_text())
     for key, (held, gradients, state) in measured.items():
         optimizer, precision = key.split()
-        found = memory(weights, Setup(optimizer, precision, "fsdp", 2, momentum=True))
+        found = memory(weights, Setup(optimizer, precision, "fsdp", 2))
         assert (found.weights, found.gradients, found.state, found.master) == (held, gradients, state, 0), key
     assert len(measured) == 6
 
