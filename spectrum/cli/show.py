@@ -10,6 +10,7 @@ from spectrum.cli.options import OUTPUT, ModuleOptions, ScanFile, StoredNoiseMod
 from spectrum.cli.output import show as print_table
 from spectrum.cli.stored import narrowed, rescored
 from spectrum.results import read_scan, scan_to_json
+from spectrum.untrusted import shown
 
 
 @command(example="spectrum show snr_results/Meta-Llama-3-8B.json --heatmap --modules 'mlp.*'")
@@ -25,15 +26,48 @@ def show(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="A row per module type instead of per parameter.", rich_help_panel=OUTPUT)
+    ] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="COLUMN",
+            help="Order the rows by a column, such as SNR or 'stable rank'. [default: module type]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The scan as JSON.", rich_help_panel=OUTPUT)] = False,
 ) -> None:
-    """Show the scores of a scan: a row per parameter, a heatmap, or JSON."""
-    if as_heatmap and as_json:
-        raise typer.BadParameter("give --heatmap or --json, not both.", param_hint="--heatmap")
+    """Show the scores of a scan: a row per parameter or per module type, a heatmap, or JSON."""
+    forms = {"--heatmap": as_heatmap, "--summary": summary, "--json": as_json, "--sort": sort is not None}
+    given = [name for name, value in forms.items() if value]
+    if len(given) > 1:
+        raise typer.BadParameter(f"give {given[0]} or {given[1]}, not both.", param_hint=given[0])
+    column = None if sort is None else _column(sort)
     (scan,) = narrowed([rescored(read_scan(scan_file), scan_file, noise_model)], modules.modules, modules.exclude)
     if as_json:
         print(json.dumps(scan_to_json(scan), allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False))
-    else:
-        from spectrum.reporting import heatmap, parameter_table  # noqa: PLC0415  it imports rich
+        return
+    from spectrum.reporting import heatmap, parameter_table, type_summary  # noqa: PLC0415  it imports rich
 
-        print_table(heatmap(scan) if as_heatmap else parameter_table(scan))
+    if as_heatmap:
+        print_table(heatmap(scan))
+    else:
+        print_table(type_summary(scan) if summary else parameter_table(scan, column))
+
+
+def _column(text: str) -> str:
+    """A column of the table, however its name is written: `sigma-max`, `Stable_Rank`."""
+    from spectrum.reporting import COLUMNS  # noqa: PLC0415  it imports rich
+
+    plain = {_plain(name): name for name in COLUMNS}
+    if _plain(text) not in plain:
+        columns = ", ".join(f"'{name}'" if " " in name else name for name in COLUMNS)
+        raise typer.BadParameter(f"{shown(text)} is not a column: give one of {columns}.", param_hint="--sort")
+    return plain[_plain(text)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ").replace("-", " ").strip()

@@ -68,8 +68,9 @@ def _matching(pattern: str, known: Sequence[str], prefix: str) -> frozenset[str]
     )
     if not matched:
         short = [name.removeprefix(prefix) for name in known]
-        # Of several stacks of layers, as in a multimodal model, the names are in full.
-        longer = [f"*{pattern}"] if any(fnmatchcase(name, f"*{pattern}") for name in known) else []
+        # 'mlp' is part of names; with several stacks of layers, as in a multimodal model, the names are in full.
+        wider = (f"{pattern}.*", f"*{pattern}", f"*.{pattern}.*")
+        longer = [f"'{wide}'" for wide in wider if any(fnmatchcase(name, wide) for name in short)][:1]
         near = longer or difflib.get_close_matches(pattern, short, n=3, cutoff=0.4) or short[:8]
         raise SpectrumError(
             f"No module type matches '{pattern}'. Near ones: {', '.join(near)}. Quote patterns so that the shell does "

@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,10 @@ def test_select_options(scanned, run):
         (["select", SCAN, "--modules", "x*"], 1, "No module type matches 'x*'"),
         (["select"], 2, "Missing argument"),
         (["show", SCAN, "--heatmap", "--json"], 2, "give --heatmap or --json, not both"),
+        (["show", SCAN, "--summary", "--sort", "SNR"], 2, "give --summary or --sort, not both"),
         (["import", SCAN], 1, "is a scan file of this program already"),
         (["select", SCAN, "--out", SCAN], 2, "is the scan itself"),
-        (["select", SCAN, "--out", "/dev/null"], 1, "'/dev/null' is no file that could be replaced"),
+        (["select", SCAN, "--out", "/dev/null"], 1, "'/dev/null' is not a file that can be replaced"),
         (["select", "x" * 300], 1, "cannot be read: File name too long"),
         (["selct", SCAN], 2, "No such command 'selct'"),
     ],
@@ -105,6 +107,48 @@ def test_show_heatmap(scanned, run):
     assert [row.split()[0] for row in rows] == [str(number) for number in range(12)]
     scores = {item.name: item.snr for item in read_scan(Path(SCAN)).parameters}
     assert rows[7].split()[1] == f"{scores['model.layers.7.mlp.down_proj.weight']:.4g}"
+
+
+def test_show_summary(scanned, run):
+    """A row per module type, written out from the scan; with a pattern, only those."""
+    _, out, err = run("show", SCAN, "--summary")
+    header, *rows = out.splitlines()
+    assert (err, header.split()) == ("", ["module", "type", "parameters", "lowest", "median", "highest", "saturated"])
+    assert [row.split()[0] for row in rows] == sorted(LLAMA_SHAPES)
+    scores = [item.snr for item in read_scan(Path(SCAN)).parameters if item.module_type.endswith("q_proj")]
+    (row,) = (row.split() for row in rows if "q_proj" in row)
+    assert [float(cell) for cell in row[2:5]] == pytest.approx(
+        [min(scores), statistics.median(scores), max(scores)], rel=1e-3
+    )
+    assert (row[1], row[5]) == ("12", "0")
+    assert len(run("show", SCAN, "--summary", "--modules", "mlp.*")[1].splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "descending"),
+    [("SNR", 2, True), ("layer", 1, False), ("sigma-max", 4, True), ("Stable_Rank", 7, True), ("signal", 6, True)],
+)
+def test_show_sorted(scanned, run, column, cell, descending):
+    """All rows in the order of a column, across module types."""
+    _, out, _ = run("show", SCAN, "--sort", column)
+    values = [float(row.split()[cell]) for row in out.splitlines()[1:]]
+    assert len(values) == 84
+    assert values == sorted(values, reverse=descending)
+
+
+def test_show_sorted_by_size(scanned, run):
+    """A shape counts by its number of weights."""
+    rows = run("show", SCAN, "--sort", "shape", "--modules", "*_proj")[1].splitlines()[1:]
+    sizes = [int(row.split()[-3]) * int(row.split()[-1]) for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("column", ["snrr", "", "rank", "x" * 300])
+def test_an_unknown_column(scanned, run, column):
+    """The error names the columns."""
+    code, out, err = run("show", SCAN, "--sort", column)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is not a column: give one of 'module type', layer, SNR, ratio, sigma_max" in err
 
 
 def test_show_json(scanned, run):

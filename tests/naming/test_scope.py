@@ -1,5 +1,7 @@
 """Which parameters are scored."""
 
+import re
+
 import pytest
 
 from spectrum.checkpoint import Tensor
@@ -89,9 +91,26 @@ def test_an_unknown_pattern_suggests_near_ones(where):
 def test_a_pattern_for_one_stack_of_several_suggests_the_longer_one():
     """Of a multimodal model the names are in full, so the pattern must begin with a star."""
     known = ["vision.layers.*.mlp.up", "text.layers.*.mlp.up", "text.layers.*.q"]
-    with pytest.raises(SpectrumError, match="No module type matches 'mlp.\\*'. Near ones: \\*mlp.\\*. Quote"):
+    with pytest.raises(SpectrumError, match="No module type matches 'mlp.\\*'. Near ones: '\\*mlp.\\*'. Quote"):
         match_module_types(known, ["mlp.*"], [])
     assert match_module_types(known, ["*mlp.*"], []) == set(known[:2])
+
+
+@pytest.mark.parametrize(
+    ("known", "pattern", "near"),
+    [
+        (["m.*.mlp.up", "m.*.attn.q"], "mlp", "'mlp.*'"),
+        (["m.*.mlp.up", "m.*.attn.q"], "up", "'*up'"),
+        (["m.*.block.mlp.up", "m.*.attn.q"], "mlp", "'*.mlp.*'"),
+        (["vision.*.mlp.up", "text.*.mlp.up"], "mlp", "'*.mlp.*'"),
+        (["vision.*.mlp.up", "text.*.mlp.up"], "mlp.up", "'*mlp.up'"),
+    ],
+)
+def test_part_of_a_name_suggests_a_pattern_that_matches(known, pattern, near):
+    """`mlp` names no module type; the suggestion does, and is quoted for the shell."""
+    with pytest.raises(SpectrumError, match=re.escape(f"Near ones: {near}. Quote patterns")):
+        match_module_types(known, [pattern], [])
+    assert match_module_types(known, [near.strip("'")], [])
 
 
 def test_common_prefix():
