@@ -1,29 +1,23 @@
-"""`check`: is everything still true: the scan file, the model, the names, the trainer's config?"""
+"""The whole check: the scan file, the model, the names, and the trainer's config."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from spectrum.checking.config import ListedConfig, read_listed_config
 from spectrum.checking.findings import Area, Finding, located, of_error, ordered
 from spectrum.checking.formats import Report
-from spectrum.checking.header import unclear
 from spectrum.checking.lines import Line, check_lines
-from spectrum.checking.model import check_model
-from spectrum.checking.names import check_names
+from spectrum.checking.model import check_model, check_names
 from spectrum.checking.scan_file import check_spectra, read_scan_file
 from spectrum.errors import SelectionError, SpectrumError
 from spectrum.exporting.axolotl_conflicts import find_conflicts
-from spectrum.exporting.config_text import LARGEST_BYTES
 from spectrum.results import Scan
 from spectrum.scanning.store import spectra_file
 from spectrum.scanning.union import rescored
 from spectrum.selection import Choice, Selection, read_conditions, select
 from spectrum.spectra.snr import NoiseModel
-from spectrum.untrusted import read_file
 
 
 @dataclass(frozen=True)
@@ -31,9 +25,9 @@ class Trainer:
     """What the config should train, and with what.
 
     Attributes:
-        choice: that makes the selection; None takes that of the config's header, else the top 25 %.
-        noise_model: of the scores; None takes that of the header, else that of the scan.
-        transformers: version of the trainer's; None takes the one installed here.
+        choice: of the selection; None takes the one in the config's header, else the top 25 %.
+        noise_model: of the scores; None takes the one in the header, else the scan's.
+        transformers: the trainer's version; None takes the one installed here.
     """
 
     choice: Choice | None = None
@@ -76,35 +70,30 @@ def report(
     trainer: Trainer | None = None,
     notify: Callable[[str], None] = lambda _message: None,
 ) -> Report:
-    """Like `check`, with what was looked at; `notify` is called with a sentence about what is waited for."""
+    """Like `check`, with the areas that were looked at; `notify` is called before each wait."""
     path, trainer = Path(scan), trainer or Trainer()
-    file = read_scan_file(path)
-    findings = list(file.findings)
+    stored, findings = read_scan_file(path)
     areas: set[Area] = {"scan"}
     listed = None
     if config is not None:
         listed, more = read_listed_config(Path(config))
         findings += more
         areas.add("config")
-    if file.scan is not None:
+    if stored is not None:
         installed = _installed_transformers()
         wanted = trainer.transformers or installed
-        findings += check_spectra(file.scan, spectra_file(path))
-        findings += check_names(file.scan, transformers=wanted)
-        scored, selection, more = _select(file.scan, path, trainer, listed)
+        findings += check_spectra(stored, spectra_file(path))
+        findings += check_names(stored, transformers=wanted)
+        scored, selection, more = _select(stored, path, trainer, listed)
         findings += more
         findings += check_config(listed, scored, selection) if listed is not None else []
-        areas.add("names")
-        if config is not None:
-            areas.add("trainer")
-        if selection is not None:
-            areas.add("selection")
+        looked: dict[Area, object] = {"names": stored, "trainer": config, "selection": selection, "model": model}
+        areas |= {area for area, subject in looked.items() if subject is not None}
         if model is not None:
             findings += check_model(
-                file.scan, str(model), revision=revision, token=token, scan_file=path, notify=notify,
+                stored, str(model), revision=revision, token=token, scan_file=path, notify=notify,
                 transformers=installed if wanted == installed else None,
             )  # fmt: skip
-            areas.add("model")
     return Report(str(scan), ordered(located(findings, str(scan))), frozenset(areas))
 
 
@@ -117,7 +106,9 @@ def _select(
     if choice is None:
         assert listed is not None
         assert header is not None
-        return scan, None, located([unclear(header)], listed.path)
+        message = f"The list was not compared with the scan, because its header {header.reason}."
+        remedy = "Give check the options of 'spectrum select' that made the list."
+        return scan, None, [Finding("SPC418", message, remedy, listed.path, header.line)]
     noise_model = trainer.noise_model or (header.noise_model if header else None)
     try:
         scan = rescored(scan, spectra_file(path), noise_model)
@@ -142,24 +133,11 @@ def _findings(listed: ListedConfig, scan: Scan, selection: Selection | None) -> 
         findings, lines = check_lines(listed.patterns, scan, selection)
         for finding in findings:
             # A finding about no single line is shown where the list begins.
-            at = finding.line or listed.config.line(["unfrozen_parameters"])
-            yield Finding(finding.code, finding.message, finding.remedy, line=at)
+            yield replace(finding, line=finding.line or listed.config.line(["unfrozen_parameters"]))
     rows = any(line.pattern.rows is not None for line in lines)
     names = [name for line in lines for name in line.matched]
-    for conflict in find_conflicts(_with_deepspeed(listed.config.data), model=scan.model, rows=rows, names=names):
+    for conflict in find_conflicts(listed.config.data, model=scan.model, rows=rows, names=names):
         yield Finding(conflict.code, conflict.message, conflict.remedy, line=listed.config.line(conflict.keys))
-
-
-def _with_deepspeed(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config with the content of the file that `deepspeed` names, if that can be read from here."""
-    named = config.get("deepspeed")
-    if not isinstance(named, str):
-        return config
-    try:
-        content = json.loads(read_file(Path(named), most=LARGEST_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return config
-    return {**config, "deepspeed": content} if isinstance(content, dict) else config
 
 
 def _installed_transformers() -> str | None:

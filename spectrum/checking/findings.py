@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 Severity = Literal["error", "warning", "note"]
 Area = Literal["scan", "model", "names", "config", "trainer", "selection"]
@@ -11,13 +11,9 @@ Area = Literal["scan", "model", "names", "config", "trainer", "selection"]
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table. Its code never changes its meaning.
+    """One row of the table. Its code never changes its meaning, and that of a removed rule is not used again.
 
-    Attributes:
-        code: 'SPC' and three digits; the first is that of its area.
-        area: what is looked at.
-        severity: an error fails the check, a warning does with --strict.
-        what: the finding in a few words.
+    An error fails the check; a warning fails it with --strict.
     """
 
     code: str
@@ -32,13 +28,10 @@ RULES = (
     Rule("SPC103", "scan", "error", "another version of the scan format"),
     Rule("SPC104", "scan", "error", "an older result file that was not imported"),
     Rule("SPC105", "scan", "error", "a field is missing or wrong, or no score can be used"),
-    Rule("SPC106", "scan", "error", "the sorted schema, which the authors' program and Axolotl's plugin fail on"),
     Rule("SPC107", "scan", "error", "the scan is not complete: parameters are missing or listed twice"),
     Rule("SPC108", "scan", "warning", "an imported scan: nothing in it tells which weights it is of"),
-    Rule("SPC109", "scan", "note", "norms have a score, of one singular value each"),
     Rule("SPC110", "scan", "warning", "an imported scan ranks routers"),
     Rule("SPC111", "scan", "error", "layers with a router have no experts: fused experts were not scored"),
-    Rule("SPC112", "scan", "warning", "NaN in the older file: matrices without a score"),
     Rule("SPC113", "scan", "warning", "the spectra file is not beside the scan file"),
     Rule("SPC114", "scan", "error", "the spectra file is damaged, of other weights, or gives other scores"),
     Rule("SPC201", "model", "error", "the checkpoint cannot be opened"),
@@ -61,19 +54,11 @@ RULES = (
     Rule("SPC406", "config", "error", "a line is too intricate to be matched in bounded time"),
     Rule("SPC407", "config", "error", "a line matches nothing"),
     Rule("SPC408", "config", "error", "a line with escaped dots, which match nothing in Axolotl"),
-    Rule(
-        "SPC409",
-        "config",
-        "error",
-        "a line names a tensor of the checkpoint that is not a parameter of the trained model",
-    ),
+    Rule("SPC409", "config", "error", "a line names a tensor of the checkpoint that the trained model does not have"),
     Rule("SPC410", "config", "warning", "a line names the head of a model that ties it to the embedding: no effect"),
-    Rule(
-        "SPC411", "config", "error", "a line without an end also matches longer names, as mlp.gate does mlp.gate_proj"
-    ),
-    Rule("SPC412", "config", "warning", "a line occurs twice"),
+    Rule("SPC411", "config", "error", "a line without an end matches longer names too: mlp.gate, mlp.gate_proj"),
     Rule("SPC413", "config", "error", "a range of rows that the parameter does not have"),
-    Rule("SPC414", "config", "warning", "a range of rows: the other rows still get weight decay and optimizer state"),
+    Rule("SPC414", "config", "warning", "a range of rows: weight decay still changes the others"),
     Rule("SPC415", "config", "error", "parameters are trained that the selection does not hold"),
     Rule("SPC416", "config", "error", "parameters of the selection are not trained"),
     Rule("SPC417", "config", "warning", "a line names nothing in an imported scan, which does not list all parameters"),
@@ -86,31 +71,20 @@ RULES = (
     Rule("SPC506", "trainer", "error", "Axolotl's Spectrum plugin is enabled: it replaces the list"),
     Rule("SPC507", "trainer", "error", "load_in_8bit or load_in_4bit: quantised weights cannot be trained"),
     Rule("SPC508", "trainer", "error", "revision_of_model is not the scanned revision"),
-    Rule(
-        "SPC509",
-        "trainer",
-        "error",
-        "Axolotl loads another class than the scan names: type_of_model is missing or different",
-    ),
+    Rule("SPC509", "trainer", "error", "Axolotl loads another class: type_of_model is missing or different"),
     Rule("SPC510", "trainer", "error", "freeze_mm_modules freezes parameters of the list again"),
     Rule("SPC601", "selection", "warning", "a tie-break decides the cut, or another warning about the selection"),
     Rule("SPC602", "selection", "error", "no selection can be made from the scan"),
 )
 MOST_OF_A_KIND = 20
 _BY_CODE = {rule.code: rule for rule in RULES}
-_ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found.
+    """One thing that a check found: a sentence on it and a sentence on what to do.
 
-    Attributes:
-        code: of its rule.
-        message: a sentence with the names and numbers of this case.
-        remedy: a sentence: what to do.
-        file: where it is; '' until that is known.
-        line: in the file, from 1; None if there is no one line.
+    `file` is '' until it is known; `line` counts from 1 and is None if the finding is about no single line.
     """
 
     code: str
@@ -129,24 +103,26 @@ class Finding:
         """Of its rule."""
         return self.rule.severity
 
+    @property
+    def place(self) -> str:
+        """File and line."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
 
 def located(findings: Iterable[Finding], file: str) -> list[Finding]:
-    """The findings, those without a file put into this one."""
+    """The findings; those without a file get this one."""
     return [finding if finding.file else replace(finding, file=file) for finding in findings]
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """By file, line and code, whatever the order of the checks; of one kind in one file at most `MOST_OF_A_KIND`.
-
-    A sentence with their number replaces the others.
-    """
+    """Sorted by file, line and code; of one code in one file at most `MOST_OF_A_KIND`, then how many more."""
     kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-    for finding in sorted(findings, key=_place):
+    for finding in sorted(findings, key=_order):
         kinds[finding.file, finding.code].append(finding)
-    return sorted((each for kind in kinds.values() for each in _shortened(kind)), key=_place)
+    return sorted((each for kind in kinds.values() for each in _shortened(kind)), key=_order)
 
 
-def _place(finding: Finding) -> tuple[str, int, str, str]:
+def _order(finding: Finding) -> tuple[str, int, str, str]:
     return finding.file, finding.line or 0, finding.code, finding.message
 
 
@@ -161,7 +137,7 @@ def _shortened(findings: list[Finding]) -> list[Finding]:
 def counted(findings: Iterable[Finding]) -> dict[Severity, int]:
     """Number of findings of each severity."""
     severities = [finding.severity for finding in findings]
-    return {severity: severities.count(severity) for severity in _ORDER}
+    return {severity: severities.count(severity) for severity in get_args(Severity)}
 
 
 def of_error(code: str, error: Exception, *, line: int | None = None) -> Finding:

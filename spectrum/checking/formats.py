@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 from xml.etree import ElementTree as ET
 
@@ -22,13 +22,9 @@ _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found.
+    """What a check of a scan file found in the areas that it looked at.
 
-    Attributes:
-        scan: path of the scan file, as the user named it.
-        findings: in order.
-        areas: that were looked at.
-        strict: warnings fail the check, too.
+    If `strict` is set, warnings fail the check too.
     """
 
     scan: str
@@ -37,7 +33,7 @@ class Report:
     strict: bool = False
 
     def fails(self, finding: Finding) -> bool:
-        """Whether the check fails for this finding."""
+        """Whether the check fails because of this finding."""
         return finding.severity == "error" or (self.strict and finding.severity == "warning")
 
     @property
@@ -50,8 +46,8 @@ def to_text(report: Report) -> str:
     """One line per finding, its remedy under it, and a line that counts them."""
     lines = []
     for item in report.findings:
-        place = item.file if item.line is None else f"{item.file}:{item.line}"
-        lines += [one_line(f"{place}: {item.severity} {item.code}: {item.message}"), f"    {one_line(item.remedy)}"]
+        lines += [one_line(f"{item.place}: {item.severity} {item.code}: {item.message}")]
+        lines += [f"    {one_line(item.remedy)}"]
     counts = ", ".join(
         f"{number} {severity}{'' if number == 1 else 's'}" for severity, number in counted(report.findings).items()
     )
@@ -61,18 +57,7 @@ def to_text(report: Report) -> str:
 
 def to_json(report: Report) -> str:
     """One JSON object with sorted keys."""
-    findings = [
-        {
-            "code": item.code,
-            "severity": item.severity,
-            "area": item.rule.area,
-            "file": item.file,
-            "line": item.line,
-            "message": item.message,
-            "remedy": item.remedy,
-        }
-        for item in report.findings
-    ]
+    findings = [asdict(item) | {"severity": item.severity, "area": item.rule.area} for item in report.findings]
     document = {
         "format": "spectrum-check",
         "version": 1,
@@ -95,16 +80,9 @@ def to_junit(report: Report) -> str:
     """A test case per rule: failed if one of its findings fails the check, skipped if its area was not looked at."""
     failed = {item.code for item in report.findings if report.fails(item)}
     skipped = [rule for rule in RULES if rule.area not in report.areas and rule.code not in failed]
-    suite = ET.Element(
-        "testsuite",
-        name="spectrum check",
-        tests=str(len(RULES)),
-        failures=str(len(failed)),
-        errors="0",
-        skipped=str(len(skipped)),
-    )
-    for rule in RULES:
-        suite.append(_case(rule, report))
+    counts = {"tests": len(RULES), "failures": len(failed), "errors": 0, "skipped": len(skipped)}
+    suite = ET.Element("testsuite", {"name": "spectrum check"} | {key: str(count) for key, count in counts.items()})
+    suite.extend(_case(rule, report) for rule in RULES)
     ET.indent(suite, " ")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suite, encoding="unicode")}\n'
 
@@ -140,10 +118,7 @@ def _case(rule: Rule, report: Report) -> ET.Element:
 
 
 def _listed(found: Sequence[Finding]) -> str:
-    lines = [
-        f"{item.file}{'' if item.line is None else f':{item.line}'}: {item.message} {item.remedy}" for item in found
-    ]
-    return _xml("\n".join(lines))
+    return _xml("\n".join(f"{item.place}: {item.message} {item.remedy}" for item in found))
 
 
 def _xml(text: str) -> str:

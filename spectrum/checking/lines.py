@@ -18,13 +18,13 @@ LONGEST_SHOWN = 200
 
 @dataclass(frozen=True)
 class Line:
-    """A line and what it matches.
+    """A line and the names that it matches.
 
     Attributes:
         number: in the file; None if the list comes from an anchor.
-        pattern: what Axolotl makes of it.
-        matched: names, in the order of code points.
-        cut: those of them whose match ends inside a word.
+        pattern: what Axolotl makes of the line.
+        matched: sorted by code points.
+        cut: those of `matched` whose match ends inside a word.
     """
 
     number: int | None
@@ -40,12 +40,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Every name that a line may mean, each prepared once.
-
-    Attributes:
-        scan: that the names come from.
-        rows: runtime name -> rows, len() of the parameter; None if the scan does not tell.
-    """
+    """Every name that a line may mean; `rows` is the number of rows of each parameter, None if it is not known."""
 
     scan: Scan
     rows: Mapping[str, int | None]
@@ -65,7 +60,7 @@ class Vocabulary:
 
     @cached_property
     def stored(self) -> Sequence[str]:
-        """Names of the checkpoint."""
+        """Names of tensors, as in the checkpoint."""
         return sorted({name for item in self.scan.parameters for name in item.tensors} | set(self.scan.skipped))
 
     @cached_property
@@ -84,11 +79,7 @@ class Vocabulary:
 
 
 def check_lines(patterns: Patterns, scan: Scan, selection: Selection | None) -> tuple[list[Finding], list[Line]]:
-    """Match the lines as Axolotl does.
-
-    Returns:
-        The findings, and the lines that could be matched.
-    """
+    """Match the lines as Axolotl does; returned are the findings and the lines that could be matched."""
     members = runtime_names(scan)
     vocabulary = Vocabulary(scan, _rows_of_parameters(scan, members))
     budget = Budget()
@@ -97,7 +88,6 @@ def check_lines(patterns: Patterns, scan: Scan, selection: Selection | None) -> 
     findings = [each for each in outcomes if isinstance(each, Finding)]
     findings += [_unmatched(line, vocabulary, budget) for line in lines if not line.matched]
     findings += [finding for line in lines for finding in (*_cut(line), *_rows(line, vocabulary.rows))]
-    findings += _doubled(patterns)
     if selection is not None:
         findings += _against_selection(lines, set(expanded(selection.names, members)), selection)
     return findings, lines
@@ -181,15 +171,6 @@ def _rows(line: Line, rows: Mapping[str, int | None]) -> Iterator[Finding]:
     yield Finding("SPC414", message, "Set weight_decay to 0, or train the whole parameter.", line=line.number)
 
 
-def _doubled(patterns: Patterns) -> Iterator[Finding]:
-    first: dict[str, int | None] = {}
-    for number, text in patterns:
-        if text in first:
-            message = f"'{text[:LONGEST_SHOWN]}' is in line {first[text]} already."
-            yield Finding("SPC412", message, "Delete one of them.", line=number)
-        first.setdefault(text, number)
-
-
 def _against_selection(lines: Sequence[Line], wanted: set[str], selection: Selection) -> Iterator[Finding]:
     matched: dict[str, int | None] = {}
     for line in lines:
@@ -216,7 +197,7 @@ def _entries(scan: Scan) -> tuple[ParameterScore | Unscored, ...]:
 
 
 def _rows_of_parameters(scan: Scan, members: Mapping[str, Sequence[str]]) -> dict[str, int | None]:
-    """Runtime name -> rows, len() of the parameter; None if the scan does not tell."""
+    """Rows, the length of the parameter, by runtime name; None if the scan does not hold the shape."""
     rows: dict[str, int | None] = {}
     for item in _entries(scan):
         shape = item.shape[1:] if item.shape and "*" in item.name else item.shape

@@ -1,4 +1,7 @@
-"""Does a scan still belong to a checkpoint? Decided by headers, file hashes or samples; nothing is decomposed."""
+"""Does a scan belong to a checkpoint, and were its names made by the transformers that will train?
+
+Headers, file hashes and samples decide; nothing is decomposed.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,9 +44,41 @@ def check_model(
         return [of_error("SPC201", error)]
     with checkpoint:
         findings = _compare(scan, checkpoint, scan_file)
-        if findings and findings[0].severity == "error":
+        if transformers is None or any(finding.severity == "error" for finding in findings):
             return findings
-        return findings if transformers is None else [*findings, *_names(scan, checkpoint, transformers)]
+        return [*findings, *_compare_names(scan, checkpoint, transformers)]
+
+
+def check_names(scan: Scan, *, transformers: str | None) -> Iterator[Finding]:
+    """Compare where the names come from with the trainer's version of transformers, None if that is not known."""
+    model = scan.model
+    if model.name_mapping != "exact":
+        how = {"identity": "are those of the checkpoint", "table": "come from a conversion table alone"}
+        message = f"The names {how[model.name_mapping]}; no model was built to confirm them."
+        yield Finding("SPC301", message, "Scan with a transformers that can build the model from its config.json.")
+    if transformers is None:
+        message = "The trainer's version of transformers is not known, so the names cannot be compared with it."
+        yield Finding("SPC305", message, "Pass --transformers VERSION, or install it here.")
+        return
+    if model.transformers and model.transformers != transformers:
+        code = "SPC302" if _major(model.transformers) != _major(transformers) else "SPC303"
+        message = f"The names were made by transformers {model.transformers}, the trainer has {transformers}."
+        yield Finding(code, message, f"Scan again beside transformers {transformers}, or check with --model there.")
+    stacked = next((item.name for item in scan.parameters if "*" in item.name), None)
+    if stacked and _is_from_transformers_4(scan) and _major(transformers) != "4":
+        message = f"Names of single experts, such as '{stacked}', are those of transformers 4. In "
+        message += f"transformers {transformers} the experts of a layer are one parameter, so they match nothing."
+        yield Finding("SPC304", message, "Scan the model again with the transformers that trains it.")
+
+
+def _is_from_transformers_4(scan: Scan) -> bool:
+    """Imported files are; a model with remote code keeps single experts under every version."""
+    version = scan.model.transformers
+    return scan.settings.origin is not None or (version is not None and _major(version) == "4")
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]
 
 
 def _compare(scan: Scan, checkpoint: Checkpoint, scan_file: Path) -> list[Finding]:
@@ -73,9 +108,8 @@ def _compare_content(stored: Fingerprint, now: Fingerprint, checkpoint: Checkpoi
         return [Finding("SPC203", message, _ANOTHER)]
     if written_since(checkpoint, scan_file.stat().st_mtime_ns):
         message = f"Files of '{checkpoint.id}' are younger than the scan; samples of every tensor are the same."
-        return [
-            Finding("SPC206", message, "Scan again if they may have been edited; a copy or download is younger too.")
-        ]
+        remedy = "Scan again if they may have been edited; a copy or download is younger too."
+        return [Finding("SPC206", message, remedy)]
     return []
 
 
@@ -89,7 +123,7 @@ def _evidence(value: Fingerprint) -> str:
     return "file hashes" if value.content.startswith("hub:") else "samples"
 
 
-def _names(scan: Scan, checkpoint: Checkpoint, transformers: str) -> list[Finding]:
+def _compare_names(scan: Scan, checkpoint: Checkpoint, transformers: str) -> list[Finding]:
     """Compare the names that the installed transformers gives this checkpoint with those of the scan."""
     wrong: list[str] = []
     try:
@@ -106,8 +140,8 @@ def _names(scan: Scan, checkpoint: Checkpoint, transformers: str) -> list[Findin
 def _plans(scan: Scan, checkpoint: Checkpoint) -> Iterator[Plan]:
     """What a scan would do now.
 
-    Tied weights that are stored twice are compared if that costs no download. Else both answers are tried, because the
-    scan, which did compare them, has the names of one of them.
+    Tied weights that are stored twice are compared only if that needs no download. Otherwise both answers are tried:
+    the scan did compare the weights, so its names are those of one of the two.
     """
     if checkpoint.remote:
         yield plan_scan(checkpoint, scan.settings, same=lambda _one, _other: True)
@@ -117,7 +151,7 @@ def _plans(scan: Scan, checkpoint: Checkpoint) -> Iterator[Plan]:
 
 
 def _renamed(scan: Scan, plan: Plan) -> list[str]:
-    """Names that are not the same; of an imported scan, which holds neither shapes nor all parameters, only its own."""
+    """Names that differ. An imported scan holds neither shapes nor all parameters, so only its own are looked for."""
     now: tuple[Parameter | Unscored, ...] = (*plan.scored, *plan.unscored)
     if scan.settings.origin is not None:
         wrong = {item.name for item in scan.parameters} - {item.name for item in now}

@@ -1,11 +1,11 @@
 """Put a selection into an existing Axolotl config, and mend or report the settings that contradict it.
 
-`axolotl_conflicts` finds those settings and names its sources. What else chooses modules for LoRA:
-utils/schemas/config.py of axolotl 0.19.0, and peft 0.20.0.
+Source of the keys that choose modules for LoRA: utils/schemas/config.py of axolotl 0.19.0, and peft 0.20.0.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,48 +29,41 @@ from spectrum.results.scan import Model, Scan
 from spectrum.results.writer import check_writable
 from spectrum.selection import Selection
 
-# Beginnings of the lines of `spectrum.exporting.header`; comments of the user between them stay.
+# Beginnings of the lines of `spectrum.exporting.header`, those of 0.1.0 included; comments of the user stay.
 HEADER = (
-    "# Spectrum: ",
-    "# options: ",
-    "# model: ",
-    "# trainable params: ",
-    "# weights in the adapted ",
-    "# in the adapted ",
-    "# trainable: ",
-)
+    "# Spectrum: ", "# options: ", "# model: ", "# trainable params: ", "# weights in the adapted ",
+    "# in the adapted ", "# trainable: ",
+)  # fmt: skip
 _PLUGIN = "SpectrumPlugin"
+_Mender = Callable[[Config, str], tuple[list[Change], str] | None]
 _FULL = ("unfrozen_parameters",)
 _LORA_SCALARS = ("adapter", "lora_r", "lora_alpha", "lora_dropout")
 _LORA = (
     "lora_target_modules", "lora_target_parameters", "lora_modules_to_save", "lora_rank_pattern", "lora_alpha_pattern",
 )  # fmt: skip
-# These choose modules as well, or freeze what the adapters are.
+# These choose modules as well, or freeze the adapters.
 _NOT_BESIDE_LORA = (
     "unfrozen_parameters", "lora_target_linear", "peft_layers_to_transform", "peft_layers_pattern",
     "lora_exclude_modules",
 )  # fmt: skip
+# Mended in part, or kept as the user set it.
+_MAY_DIFFER = ("plugins", "gradient_checkpointing_kwargs", "fsdp_config", "lora_dropout")
 
 
 @dataclass(frozen=True)
 class Edited:
-    """A config with the selection in it.
-
-    Attributes:
-        text: of the file.
-        messages: what was changed besides the selection, and what the user should know.
-    """
+    """A config with the selection in it, what was changed besides, and what the user should know."""
 
     text: str
     messages: tuple[str, ...]
 
 
 def validate_target(path: Path, *, adapters: bool = False, four_bit: bool = False, model: Model | None = None) -> None:
-    """Refuse a config that no selection could be put into: what can be found out before anything is scanned.
+    """Refuse, before anything is scanned, a config that no selection could be put into.
 
     Args:
         path: of the config.
-        adapters: whether LoRA adapters are to train the selection.
+        adapters: whether LoRA adapters will train the selection.
         four_bit: whether the weights beside the adapters are in 4 bit.
         model: of the scan, if its class is known already.
 
@@ -91,14 +84,13 @@ def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan,
 
     Args:
         text: of the config.
-        addition: the lines.
-        selection: that they hold.
-        scan: that it was chosen from.
+        addition: the lines of the selection.
+        selection: what to train.
+        scan: from which it was chosen.
         place: what errors call the config.
 
     Raises:
-        SpectrumError: not a valid config, or one that contradicts the selection in a way that only its user can
-            decide.
+        SpectrumError: not a valid config, or one with a contradiction that only its user can resolve.
     """
     config = _editable(text, place)
     wanted: dict[str, Any] = yaml.safe_load(addition)
@@ -118,18 +110,15 @@ def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan,
     messages += [
         f"'{entry.key}' was removed: it would choose other modules." for entry in old if entry.key not in block_keys
     ]
-    messages += _rows_lost(config, wanted)
     scalars, block = _parts(addition, block_keys, config.newline)
-    missing = []
-    for key, line in scalars.items():
-        present = config.entry(key)
-        if present is None:
-            missing.append(line)
-        elif config.data[key] != wanted[key] and not (key == "lora_dropout" and "lora_target_parameters" not in wanted):
-            changes.append(replaced(present.value, line.partition(": ")[2].rstrip()))
-            messages.append(f"'{key}' was {config.data[key]!r} and is now {wanted[key]!r}.")
+    for entry in config.entries:
+        line = scalars.pop(entry.key, None)
+        kept = entry.key == "lora_dropout" and "lora_target_parameters" not in wanted
+        if line is not None and config.data[entry.key] != wanted[entry.key] and not kept:
+            changes.append(replaced(entry.value, line.partition(": ")[2].rstrip()))
+            messages.append(f"'{entry.key}' was {config.data[entry.key]!r} and is now {wanted[entry.key]!r}.")
     homes = [entry for entry in old if entry.key in block_keys]
-    changes.append(_placed(config, homes, "".join(missing) + block))
+    changes.append(_placed(config, homes, "".join(scalars.values()) + block))
     after = changed(config.text, changes)
     new = _confirm(config, after, wanted, {entry.key for entry in old} | removed, place)
     messages += [f"{left.message} {left.remedy}" for left in conflicts(new.data)]
@@ -143,8 +132,7 @@ def lora_settings(text: str, place: str) -> tuple[int | None, int | None]:
         SpectrumError: not a valid config.
     """
     data = _editable(text, place).data
-    rank, alpha = data.get("lora_r"), data.get("lora_alpha")
-    return (rank if _is_positive(rank) else None), (alpha if _is_positive(alpha) else None)
+    return _positive(data.get("lora_r")), _positive(data.get("lora_alpha"))
 
 
 def _editable(text: str, place: str) -> Config:
@@ -173,8 +161,8 @@ def _refuse(place: str, reason: str) -> NoReturn:
     raise SpectrumError(f"'{place}' {reason}. It was left as it is.")
 
 
-def _is_positive(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number > 0
+def _positive(number: object) -> int | None:
+    return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
 
 
 def _parts(addition: str, block_keys: Sequence[str], newline: str) -> tuple[dict[str, str], str]:
@@ -215,23 +203,15 @@ def _mend(config: Config, found: Sequence[Conflict], place: str) -> tuple[list[C
     Raises:
         SpectrumError: a conflict that would leave nothing trained, or a training that does not start.
     """
-    menders: dict[str, Callable[[Config, str], tuple[list[Change], str] | None]] = {
-        ADAPTER: _adapter, PLUGIN: _plugin, REENTRANT: _reentrant, FSDP_1: _fsdp,
-    }  # fmt: skip
-    refused = next((conflict for conflict in found if conflict.code == MODEL_CLASS), None)
-    if refused is not None:
-        _refuse(place, f"would train another model: {refused.message} {refused.remedy.removesuffix('.')}")
-    mended = [menders[conflict.code](config, place) for conflict in found if conflict.code in menders]
-    done = [each for each in mended if each is not None]
+    codes = {conflict.code: conflict for conflict in found}
+    if (other := codes.get(MODEL_CLASS)) is not None:
+        _refuse(place, f"would train another model: {other.message} {other.remedy.removesuffix('.')}")
+    if ADAPTER in codes:
+        which = f"trains an adapter ('{config.data['adapter']}'), and unfrozen_parameters would freeze it"
+        _refuse(place, f"{which}. Remove the adapter, or pass --format axolotl-lora")
+    menders: dict[str, _Mender] = {PLUGIN: _plugin, REENTRANT: _reentrant, FSDP_1: _fsdp}
+    done = [mended for code in codes if code in menders and (mended := menders[code](config, place))]
     return [change for changes, _ in done for change in changes], [message for _, message in done]
-
-
-def _adapter(config: Config, place: str) -> NoReturn:
-    _refuse(
-        place,
-        f"trains an adapter ('{config.data['adapter']}'), and unfrozen_parameters would freeze it. Remove the adapter, "
-        "or pass --format axolotl-lora",
-    )
 
 
 def _plugin(config: Config, _place: str) -> tuple[list[Change], str] | None:
@@ -259,38 +239,23 @@ def _fsdp(config: Config, place: str) -> tuple[list[Change], str]:
     """FSDP 1 flattens parameters together, which it cannot do if only some of them are trained."""
     entry = config.entry("fsdp_config")
     if entry is None or not isinstance(entry.value, yaml.MappingNode):
-        _refuse(
-            place, "trains with FSDP, and frozen parameters need 'use_orig_params: true' in its fsdp_config. Add it"
-        )
+        needs = "frozen parameters need 'use_orig_params: true' in its fsdp_config"
+        _refuse(place, f"trains with FSDP, and {needs}. Add it")
     settings = config.data["fsdp_config"] or {}
-    keys = [key for key in ("use_orig_params", "fsdp_use_orig_params") if key in settings]
-    node = child(entry.value, keys[0]) if keys else None
+    node = child(entry.value, "use_orig_params") or child(entry.value, "fsdp_use_orig_params")
     prefixed = any(str(key).startswith("fsdp_") and key != "fsdp_version" for key in settings)
     line = f"{'fsdp_' if prefixed else ''}use_orig_params: true"
     change = replaced(node, "true") if node is not None else with_child(entry.value, line, config.newline)
     return [change], "'fsdp_config.use_orig_params' is now true: FSDP 1 cannot train some parameters only without it."
 
 
-def _rows_lost(config: Config, wanted: dict[str, Any]) -> list[str]:
-    before = config.data.get("unfrozen_parameters")
-    rows = [text for text in before if isinstance(text, str) and ROWS.match(text)] if isinstance(before, list) else []
-    lost = [text for text in rows if text not in wanted.get("unfrozen_parameters", [])]
-    return [f"'{lost[0]}' trained some rows only; it was replaced like the other unfrozen_parameters."] if lost else []
-
-
 def _confirm(config: Config, after: str, wanted: dict[str, Any], removed: set[str], place: str) -> Config:
     """Read the new text back: what was put in is there, and what was not touched is as before."""
-    refused = SpectrumError(
-        f"'{place}' is written in a way that the selection cannot be put into (anchors, or a layout of its own). "
-        "Paste the lines instead. It was left as it is."
-    )
-    try:
+    expected = {key: value for key, value in config.data.items() if key not in removed} | wanted
+    with suppress(ConfigError):
         new = parse_config(after, place)
-    except SpectrumError as error:
-        raise refused from error
-    same = all(new.data.get(key) == value for key, value in wanted.items() if key != "lora_dropout")
-    lost = [entry for entry in config.entries if entry.key not in removed and new.entry(entry.key) is None]
-    extra = [key for key in removed if key in new.data and key not in wanted]
-    if not same or lost or extra:
-        raise refused
-    return new
+        same = all(new.data.get(key) == value for key, value in expected.items() if key not in _MAY_DIFFER)
+        if same and new.data.keys() == expected.keys():
+            return new
+    layout = "is written in a way that the selection cannot be put into (anchors, or a layout of its own)"
+    _refuse(place, f"{layout}. Paste the lines instead")

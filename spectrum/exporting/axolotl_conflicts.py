@@ -1,6 +1,6 @@
 """Settings of an Axolotl config that contradict a selection, for `check` and `--into`.
 
-Functions of the config's parsed values, without files or lines. Beside each rule is its source in axolotl 0.19.0.
+Each rule names its source in axolotl 0.19.0.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from spectrum.results.scan import Model
 
-# The rules that `--into` treats by name; codes as in `checking.findings.RULES`.
+# The rules that `--into` refuses or mends; codes as in `checking.findings.RULES`.
 ADAPTER, REENTRANT, FSDP_1, PLUGIN, MODEL_CLASS = "SPC501", "SPC502", "SPC503", "SPC506", "SPC509"
 
 _TYPE_KEYS = ("model_type", "type_of_model")
@@ -26,14 +26,7 @@ _MULTIMODAL = frozenset(
 
 @dataclass(frozen=True)
 class Conflict:
-    """A setting that contradicts the selection.
-
-    Attributes:
-        code: of the rule, as in `spectrum.checking.findings.RULES`.
-        keys: the setting, outermost key first.
-        message: a sentence: what happens.
-        remedy: a sentence: what to do.
-    """
+    """A setting, its outermost key first, that contradicts the selection: what happens, and what to do."""
 
     code: str
     keys: tuple[str, ...]
@@ -52,8 +45,7 @@ def find_conflicts(
     """The settings of a config that contradict training a selection with it.
 
     Args:
-        config: parsed, with or without the selection itself. Values of unexpected types are ignored: Axolotl refuses
-            them.
+        config: parsed. Values of unexpected types are ignored, because Axolotl refuses them.
         model: of the scan that the selection comes from; None leaves out the rules on the model.
         rows: whether a line of the list ends in a range of rows.
         names: of the parameters that are to be trained.
@@ -98,23 +90,18 @@ def _adapter(config: Mapping[str, Any]) -> Iterator[Conflict]:
     # train.py, setup_model_and_tokenizer: freeze_layers_except() runs after the adapter was added, over the parameters
     # of the PEFT model, 'base_model.model.model.layers...lora_A': whatever the list does not match is frozen.
     if config.get("adapter"):
-        yield Conflict(
-            ADAPTER, ("adapter",),
-            f"adapter: {_shown(config['adapter'])} together with unfrozen_parameters: Axolotl freezes whatever "
-            "the list does not match, and that is every weight of the adapter.",
-            "Remove 'adapter', or train the adapter without the list.",
-        )  # fmt: skip
+        message = f"adapter: {str(config['adapter'])[:40]} together with unfrozen_parameters: Axolotl freezes whatever "
+        message += "the list does not match, and that is every weight of the adapter."
+        yield Conflict(ADAPTER, ("adapter",), message, "Remove 'adapter', or train the adapter without the list.")
 
 
 def _reentrant(config: Mapping[str, Any]) -> Iterator[Conflict]:
     # utils/schemas/validation.py, check_use_reentrant_mismatch and check_hidden_states_offloading: refused there.
     # Cause: transformers issue 21381, the inputs of a frozen layer need no gradient, so that none flows.
-    if _inside(config, "gradient_checkpointing_kwargs", "use_reentrant") is True:
-        yield Conflict(
-            REENTRANT, ("gradient_checkpointing_kwargs", "use_reentrant"),
-            "use_reentrant: true, which Axolotl refuses for a partially frozen model.",
-            "Set use_reentrant to false.",
-        )  # fmt: skip
+    keys = ("gradient_checkpointing_kwargs", "use_reentrant")
+    if _inside(config, *keys) is True:
+        message = "use_reentrant: true, which Axolotl refuses for a partially frozen model."
+        yield Conflict(REENTRANT, keys, message, "Set use_reentrant to false.")
 
 
 def _fsdp_1(config: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -128,68 +115,52 @@ def _fsdp_1(config: Mapping[str, Any]) -> Iterator[Conflict]:
     original = [_inside(config, "fsdp_config", key) for key in ("use_orig_params", "fsdp_use_orig_params")]
     if str(version) != "2" and not any(original):
         key = "fsdp_config" if config.get("fsdp_config") else "fsdp"
-        yield Conflict(
-            FSDP_1, (key,),
-            "FSDP 1 without use_orig_params puts frozen and trained weights into one flat parameter, "
-            "which PyTorch refuses.",
-            "Set fsdp_version to 2, or use_orig_params to true in fsdp_config.",
-        )  # fmt: skip
+        message = "FSDP 1 without use_orig_params puts frozen and trained weights into one flat parameter, which "
+        message += "PyTorch refuses."
+        yield Conflict(FSDP_1, (key,), message, "Set fsdp_version to 2, or use_orig_params to true in fsdp_config.")
 
 
 def _zero_3(config: Mapping[str, Any]) -> Iterator[Conflict]:
     # utils/freeze.py, freeze_layers_except, takes len(param), which is 0 while ZeRO-3 holds the parameter elsewhere:
     # _merge_ranges() raises for [a:], and _invert_ranges() forgets the rows behind b for [a:b] (axolotl issue 1687).
     if is_zero_3(config.get("deepspeed")):
-        yield Conflict(
-            "SPC504", ("deepspeed",),
-            "ZeRO-3 with a range of rows: the parameter has no rows while Axolotl sets its range, "
-            "which fails or trains others.",
-            "Name whole parameters, or use ZeRO-2 or FSDP 2.",
-        )  # fmt: skip
+        message = "ZeRO-3 with a range of rows: the parameter has no rows while Axolotl sets its range, which fails or "
+        message += "trains others."
+        yield Conflict("SPC504", ("deepspeed",), message, "Name whole parameters, or use ZeRO-2 or FSDP 2.")
 
 
 def _plugin(config: Mapping[str, Any]) -> Iterator[Conflict]:
     # integrations/spectrum/__init__.py, SpectrumPlugin.pre_model_load: cfg["unfrozen_parameters"] is overwritten.
     plugins = config.get("plugins")
     if isinstance(plugins, list) and any("SpectrumPlugin" in each for each in plugins if isinstance(each, str)):
-        yield Conflict(
-            PLUGIN, ("plugins",),
-            "Axolotl's own Spectrum plugin is enabled: it replaces unfrozen_parameters with a list of its own, from a "
-            "published file.",
-            "Remove the plugin and its spectrum_ settings.",
-        )  # fmt: skip
+        message = "Axolotl's own Spectrum plugin is enabled: it replaces unfrozen_parameters with a list of its own, "
+        message += "from a published file."
+        yield Conflict(PLUGIN, ("plugins",), message, "Remove the plugin and its spectrum_ settings.")
 
 
 def _quantised(config: Mapping[str, Any]) -> Iterator[Conflict]:
     # utils/schemas/peft.py, validate_adapter: refused without an adapter; with one, see _adapter().
     for key in ("load_in_8bit", "load_in_4bit"):
         if config.get(key):
-            yield Conflict(
-                "SPC507", (key,), f"{key}: quantised weights have no gradient, so that the list trains nothing.",
-                f"Remove {key}.",
-            )  # fmt: skip
+            message = f"{key}: quantised weights have no gradient, so that the list trains nothing."
+            yield Conflict("SPC507", (key,), message, f"Remove {key}.")
 
 
 def _multimodal(config: Mapping[str, Any], names: Iterable[str]) -> Iterator[Conflict]:
     # utils/freeze.py, freeze_mm_modules: after the selection was unfrozen, for every parameter with such a part.
-    if config.get("freeze_mm_modules"):
-        hidden = next((name for name in names if _MULTIMODAL & set(name.split("."))), None)
-        if hidden is not None:
-            yield Conflict(
-                "SPC510", ("freeze_mm_modules",),
-                f"freeze_mm_modules is set, which freezes '{hidden}' again although it is selected.",
-                "Remove freeze_mm_modules, or leave these modules out with --exclude.",
-            )  # fmt: skip
+    key = "freeze_mm_modules"
+    frozen = next((name for name in names if _MULTIMODAL & set(name.split("."))), None) if config.get(key) else None
+    if frozen is not None:
+        message = f"{key} is set, which freezes '{frozen}' again although it is selected."
+        yield Conflict("SPC510", (key,), message, f"Remove {key}, or leave these modules out with --exclude.")
 
 
 def _base_model(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
     # loaders/model.py: self.base_model = cfg.base_model
     base = config.get("base_model")
     if isinstance(base, str) and not is_same_model(base, model.id):
-        yield Conflict(
-            "SPC505", ("base_model",), f"base_model is '{base}', the scan is of '{model.id}'.",
-            "Scan that model; begin the path of a folder with './'.",
-        )  # fmt: skip
+        message = f"base_model is '{base}', the scan is of '{model.id}'."
+        yield Conflict("SPC505", ("base_model",), message, "Scan that model; begin the path of a folder with './'.")
 
 
 def _revision(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
@@ -197,12 +168,10 @@ def _revision(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
     for key in ("revision_of_model", "model_revision"):
         revision = config.get(key)
         commit = isinstance(revision, str) and re.fullmatch(r"[0-9a-f]{7,40}", revision)
-        # A branch or tag says nothing here: which commit it is, only the Hub knows.
+        # A branch or tag is not compared: only the Hub knows its commit.
         if commit and model.revision and not model.revision.startswith(commit.group()):
-            yield Conflict(
-                "SPC508", (key,), f"{key} is {revision}, the scan is of {model.revision}.",
-                "Scan that revision, or train the scanned one.",
-            )  # fmt: skip
+            message = f"{key} is {revision}, the scan is of {model.revision}."
+            yield Conflict("SPC508", (key,), message, "Scan that revision, or train the scanned one.")
 
 
 def _model_class(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
@@ -211,19 +180,17 @@ def _model_class(config: Mapping[str, Any], model: Model) -> Iterator[Conflict]:
         return
     ignored = next((key for key in ("trust_remote_code", "gptq") if config.get(key)), None)
     key = ignored or next((key for key in _TYPE_KEYS if key in config), _TYPE_KEYS[1])
-    line = f"type_of_model: {model.model_class}"
-    yield Conflict(
-        MODEL_CLASS, (key,),
-        f"Axolotl loads the model with {wanted}, which "
-        f"{f'gives {loads}' if loads else 'has no class for it'}; the scan names the parameters of {model.model_class}."
-        if loads != wanted else f"{key} is {loads}, the scan names the parameters of {model.model_class}.",
-        (f"Remove {ignored}, which makes Axolotl ignore type_of_model, and add" if ignored else "Add")
-        + f" the line '{line}'" + (f", or scan again with --model-class {loads}." if loads else "."),
-    )  # fmt: skip
+    does = f"{key} is {loads}," if loads == wanted else f"Axolotl loads the model with {wanted}, which "
+    if loads != wanted:
+        does += f"gives {loads};" if loads else "has no class for it;"
+    remedy = f"Remove {ignored}, which makes Axolotl ignore type_of_model, and add" if ignored else "Add"
+    remedy += f" the line 'type_of_model: {model.model_class}'"
+    remedy += f", or scan again with --model-class {loads}." if loads else "."
+    yield Conflict(MODEL_CLASS, (key,), f"{does} the scan names the parameters of {model.model_class}.", remedy)
 
 
 def _loaded_class(config: Mapping[str, Any], model: Model) -> tuple[str, str | None]:
-    """What Axolotl asks transformers for, and the class that this gives; None if none, or if the scan does not tell.
+    """What Axolotl asks transformers for, and the class that this gives; None if that is not known.
 
     Source: loaders/model.py, _build_model() and _set_auto_model_loader(); utils/config/__init__.py, normalize_config(),
     for is_multimodal; utils/schemas/validation.py, set_reward_model_defaults(); utils/schemas/deprecated.py,
@@ -247,7 +214,3 @@ def _loaded_class(config: Mapping[str, Any], model: Model) -> tuple[str, str | N
 def _inside(config: Mapping[str, Any], key: str, inner: str) -> Any:
     value = config.get(key)
     return value.get(inner) if isinstance(value, Mapping) else None
-
-
-def _shown(value: object) -> str:
-    return str(value)[:40]

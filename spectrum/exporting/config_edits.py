@@ -1,14 +1,11 @@
-"""Change entries of a config's text and keep every other byte.
-
-Writing the whole file from its parsed values would lose comments between entries, quotes and spacing.
-"""
+"""Change entries of a config's text and keep every other byte: comments, quotes and spacing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import yaml
 
-from spectrum.exporting.config_text import Config, Entry, line_end
+from spectrum.exporting.config_text import Config, Entry, line_end, line_start
 
 
 @dataclass(frozen=True)
@@ -60,26 +57,19 @@ def without_items(config: Config, entry: Entry, unwanted: Sequence[yaml.Node]) -
     if entry.value.flow_style:
         inside = ", ".join(text[item.start_mark.index : item.end_mark.index] for item in kept)
         return [replaced(entry.value, f"[{inside}]")]
-    return [Change(_line_start(text, item.start_mark.index), line_end(text, item), "") for item in unwanted]
+    return [Change(line_start(text, item.start_mark.index), line_end(text, item), "") for item in unwanted]
 
 
 def above(config: Config, entry: Entry, marks: tuple[str, ...]) -> int:
-    """Index of the comment right above an entry that leads it; the entry's own start if there is none.
+    """Index of the comment right above an entry, or of the entry if there is none.
 
-    Args:
-        config: that holds the entry.
-        entry: below the comment.
-        marks: beginnings of the comment's lines, that of the first line first.
+    Each line of the comment begins with one of `marks`, its first line with the first of them.
     """
     at = entry.start
     while at > 0:
-        at = _line_start(config.text, at - 1)
+        at = line_start(config.text, at - 1)
         if config.text.startswith(marks[0], at):
             return at
         if not config.text.startswith(marks, at):
             break
     return entry.start
-
-
-def _line_start(text: str, index: int) -> int:
-    return text.rfind("\n", 0, index) + 1

@@ -1,6 +1,6 @@
-"""Read a trainer's YAML config with bounds: its text, its values, and where each top-level entry stands.
+"""Read a trainer's YAML config, for `check` and `--into`: its text, its values, the place of each top-level entry.
 
-`check` and `--into` share this reader. Its bounds keep a small file from standing for billions of values.
+Bounds keep a small file from expanding to billions of values.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +24,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times 
 
 
 class ConfigError(SpectrumError):
-    """A config that cannot be read.
-
-    Attributes:
-        line: of the file, from 1; None if the reason has no line.
-    """
+    """A config that cannot be read; `line` counts from 1 and is None if the reason has no line."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -79,7 +75,7 @@ class Config:
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """Those whose key is plain text, in order."""
+        """Those whose key is text, in order."""
         pairs = [(key, value) for key, value in self.root.value if isinstance(key, yaml.ScalarNode)]
         return tuple(_entry(self.text, key, value) for key, value in pairs)
 
@@ -120,11 +116,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_config(text: str, place: str) -> Config:
-    """Parse a config; each step is bounded by what the step before it found.
-
-    Args:
-        text: of the file.
-        place: what errors call it.
+    """Parse a config, which errors call `place`; each step is bounded by what the step before it found.
 
     Raises:
         ConfigError: it is not a YAML mapping within the bounds.
@@ -137,8 +129,7 @@ def parse_config(text: str, place: str) -> Config:
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"'{place}' is not a mapping of keys to values.", 1)
         _check_size(root, {}, place)
-        # Constructing the values writes merged keys into their nodes, so it gets a tree of its own.
-        data = yaml.SafeLoader("").construct_document(yaml.compose(text, Loader=_LOADER))
+        data = yaml.load(text, Loader=_LOADER)  # noqa: S506  a safe loader
     except yaml.MarkedYAMLError as error:
         where = error.problem_mark or error.context_mark
         line = where.line + 1 if where else None
@@ -188,16 +179,20 @@ def _entry(text: str, key: yaml.ScalarNode, value: yaml.Node) -> Entry:
     return Entry(key.value, mark.line + 1, mark.column, mark.index, end, value)
 
 
+def line_start(text: str, index: int) -> int:
+    """Index after the last line break before an index."""
+    return text.rfind("\n", 0, index) + 1
+
+
 def line_end(text: str, node: yaml.Node) -> int:
     """Index after the line on which a node ends."""
-    found = text.find("\n", _last_index(node, node.start_mark.index))
+    end = int(node.end_mark.index)
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
+        # PyYAML's mark of a block lies after the comments and empty lines that follow it.
+        start = line_start(text, end - 1)
+        while text[start:end].lstrip().startswith("#") or not text[start:end].strip():
+            start, end = line_start(text, start - 1), start
+        return end
+    end -= isinstance(node, yaml.ScalarNode) and node.style in {"|", ">"}  # such text ends after its last line break
+    found = text.find("\n", end)
     return len(text) if found < 0 else found + 1
-
-
-def _last_index(node: yaml.Node, start: int) -> int:
-    """Index after a node's last character; PyYAML's own mark of a block lies after the comments that follow it."""
-    if not isinstance(node, yaml.CollectionNode) or node.flow_style:
-        # Block text (`|`, `>`) ends after its last line break.
-        return int(node.end_mark.index) - (isinstance(node, yaml.ScalarNode) and node.style in {"|", ">"})
-    inside = [part for part in _children(node) if part.start_mark.index >= start]  # an alias has its anchor's place
-    return max((_last_index(part, start) for part in inside), default=start)

@@ -47,12 +47,12 @@ HOSTILE = {
 def test_hostile_configs(tmp_path, name):
     """One finding, at once; nothing is executed."""
     Path(CONFIG).write_text(HOSTILE[name])
-    begin = time.perf_counter()
+    begin = time.process_time()
     config, findings = read_listed_config(Path(CONFIG))
     assert (config, [item.code for item in findings]) == (None, ["SPC401"])
     assert findings[0].message.startswith(f"'{CONFIG}' ")
     assert len(findings[0].message) < 400
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
     assert not Path("owned").exists()
 
 

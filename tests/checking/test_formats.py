@@ -15,7 +15,7 @@ REPORT = Report(
     "scan.json",
     [
         Finding("SPC415", "The list trains 1 parameter: 'x%,:\x1b\n'.", "Paste it again.", "a,b:c.yml", 3),
-        Finding("SPC412", "'<x>' is in line 2 already.", "Delete one.", "a,b:c.yml", 4),
+        Finding("SPC414", "'<x>' trains rows.", "Delete one.", "a,b:c.yml", 4),
         Finding("SPC305", "It is not known.", "Pass it.", "scan.json"),
     ],
     frozenset({"scan", "names", "config"}),
@@ -24,7 +24,7 @@ REPORT = Report(
 TEXT = """\
 a,b:c.yml:3: error SPC415: The list trains 1 parameter: 'x%,:? '.
     Paste it again.
-a,b:c.yml:4: warning SPC412: '<x>' is in line 2 already.
+a,b:c.yml:4: warning SPC414: '<x>' trains rows.
     Delete one.
 scan.json: note SPC305: It is not known.
     Pass it.
@@ -55,10 +55,10 @@ JSON = r"""{
   },
   {
    "area": "config",
-   "code": "SPC412",
+   "code": "SPC414",
    "file": "a,b:c.yml",
    "line": 4,
-   "message": "'<x>' is in line 2 already.",
+   "message": "'<x>' trains rows.",
    "remedy": "Delete one.",
    "severity": "warning"
   },
@@ -82,7 +82,8 @@ JSON = r"""{
 GITHUB = """\
 ::error file=a%2Cb%3Ac.yml,line=3,title=SPC415 parameters are trained that the selection does not hold::\
 The list trains 1 parameter: 'x%25,:?%0A'. Paste it again.
-::warning file=a%2Cb%3Ac.yml,line=4,title=SPC412 a line occurs twice::'<x>' is in line 2 already. Delete one.
+::warning file=a%2Cb%3Ac.yml,line=4,title=SPC414 a range of rows%3A weight decay still changes the others::\
+'<x>' trains rows. Delete one.
 ::notice file=scan.json,title=SPC305 which transformers will train is not known::It is not known. Pass it.
 """
 
@@ -95,9 +96,9 @@ a,b:c.yml:3: The list trains 1 parameter: 'x%,:?
 '. Paste it again.</failure>
  </testcase>
 """,
-    "SPC412": """\
- <testcase classname="spectrum.checking.config" name="SPC412 a line occurs twice">
-  <system-out>a,b:c.yml:4: '&lt;x&gt;' is in line 2 already. Delete one.</system-out>
+    "SPC414": """\
+ <testcase classname="spectrum.checking.config" name="SPC414 a range of rows: weight decay still changes the others">
+  <system-out>a,b:c.yml:4: '&lt;x&gt;' trains rows. Delete one.</system-out>
  </testcase>
 """,
     "SPC305": """\

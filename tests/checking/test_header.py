@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from checking.conftest import CONFIG, SCAN
 
-from spectrum.checking.header import read_header
+from spectrum.checking.config import read_header
 from spectrum.errors import SelectionError
 from spectrum.selection import Choice, Count, MaxWeights, MinSnr, PerType, TopPercent
 from spectrum.selection.reading import read_arguments

@@ -122,19 +122,19 @@ def test_hostile_patterns_end(text):
     scan = moe()
     name = "model.layers.2.mlp." + "mode" * 30
     scan = Scan(scan.model, scan.settings, (*scan.parameters, entry(name)), scan.unscored, {})
-    begin = time.perf_counter()
+    begin = time.process_time()
     (item,) = findings(text, scan=scan)
     assert item.code in {"SPC405", "SPC406", "SPC407"}
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize("line", ["^model.layers.{}.x$", "{}", "^model.layers.[0-9]+.{}$", "m"], ids=range(4))
 def test_time_is_linear_in_the_lines(line):
     """Eighty thousand lines that match nothing, or everything: seconds, and a report of a few lines."""
     lines = [line.format(number) for number in range(80_000)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = ordered(findings(*lines))
-    assert time.perf_counter() - begin < 60
+    assert time.process_time() - begin < 60
     assert len(found) <= 21 * len({item.code for item in found}) <= 63
     assert any(re.match("[0-9,]{6} more of these: ", item.message) for item in found)
 

@@ -174,11 +174,8 @@ def test_layouts_of_what_is_mended(settings, after):
 
 
 def test_what_only_the_user_knows_is_told():
-    """Another model, rows that are lost, modules that are frozen again."""
-    text = BASE.replace("owner/Tiny_Qwen2", "owner/Other") + "unfrozen_parameters: ['^lm_head.weight$[70:]']\n"
-    told = _full(text).messages
-    lost, another = told
-    assert lost == "'^lm_head.weight$[70:]' trained some rows only; it was replaced like the other unfrozen_parameters."
+    """Another model; a folder with the model's name is taken for it."""
+    (another,) = _full(BASE.replace("owner/Tiny_Qwen2", "owner/Other")).messages
     assert another.startswith("base_model is 'owner/Other', the scan is of 'owner/Tiny_Qwen2'. Scan that model; ")
     assert _full(BASE.replace("owner/Tiny_Qwen2", "./models/Tiny_Qwen2")).messages == ()
 
@@ -358,10 +355,10 @@ def _bomb(merge):
 def test_hostile_configs_end_at_once(text, message, check):
     """Before a scan as after it: a small file cannot stand for much work, a large one is not read."""
     Path("c.yml").write_text(text)
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(SpectrumError, match=message):
         check(Path("c.yml"))
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_time_is_linear_in_the_keys():
@@ -370,9 +367,9 @@ def test_time_is_linear_in_the_keys():
 
     def _seconds(count):
         text = BASE + plugin + "".join(f"spectrum_{number}: 1\nkey_{number}: 2\n" for number in range(count))
-        begin = time.perf_counter()
+        begin = time.process_time()
         assert "spectrum_1:" not in _full(text).text
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     assert _seconds(20_000) < 10 * (_seconds(4000) + 0.1)
 
