@@ -1,5 +1,6 @@
 """The lines of a config against the parameters of a scan: each must match, and together exactly the selection."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from spectrum.selection import Selection
 
 Patterns = Sequence[tuple[int | None, str]]
 LONGEST_SHOWN = 200
+_INSIDE_A_WORD = re.compile(r"\w\w")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Vocabulary:
         return found
 
     def near(self, text: str) -> str | None:
-        """The shortest name with the same end: of a multimodal model, the one with its prefix."""
+        """The shortest name with the same end, such as the one with the prefix of a multimodal model."""
         return self._by_end.get(text.strip("^$").replace("\\.", ".").removeprefix("model."))
 
 
@@ -105,16 +107,8 @@ def _match_line(number: int | None, text: str, names: Sequence[str], budget: Bud
     except SelectionError as error:
         message = f"Axolotl stops at '{text[:LONGEST_SHOWN]}': {error}."
         return Finding("SPC405", message, "Write a regular expression; a bare dot is literal.", line=number)
-    cut = tuple(name for name, end in found if _ends_inside_a_word(name, end))
+    cut = tuple(name for name, end in found if end and _INSIDE_A_WORD.match(name, end - 1))
     return Line(number, pattern, tuple(name for name, _ in found), cut)
-
-
-def _ends_inside_a_word(name: str, end: int) -> bool:
-    return 0 < end < len(name) and _is_word(name[end - 1]) and _is_word(name[end])
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
 
 
 def _unmatched(line: Line, vocabulary: Vocabulary, budget: Budget) -> Finding:

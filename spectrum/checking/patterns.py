@@ -84,7 +84,7 @@ def parse_pattern(text: str, budget: Budget) -> Pattern:
     if not budget.seconds():
         raise IntricateError("with the lines before it, matching takes too long")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what `re` says of `[[`; Axolotl's own log is the place for it
+        warnings.simplefilter("ignore")  # `re` warns about `[[`; Axolotl logs that itself
         try:
             compiled = compile_as_axolotl(text)
             if _READ_DIFFERENTLY.search(compiled.pattern):
@@ -92,7 +92,7 @@ def parse_pattern(text: str, budget: Budget) -> Pattern:
             expression = regex.compile(compiled.pattern)
         except (re.error, regex.error, OverflowError, RecursionError) as error:
             raise SelectionError(str(error) or "it is nested too deeply") from error
-    anywhere = compiled.flags & (re.IGNORECASE | re.MULTILINE) or _has_alternatives(compiled.pattern)
+    anywhere = "|" in compiled.pattern or "(?" in compiled.pattern  # a match may begin otherwise
     return Pattern(text, rows, "" if anywhere else literal[1], exact=False, expression=expression)
 
 
@@ -125,14 +125,6 @@ def _stop(expression: "regex.Pattern[str]", name: str, seconds: float) -> int | 
     except TimeoutError as error:
         raise IntricateError("matching takes too long") from error
     return match.end() if match else None
-
-
-def _has_alternatives(source: str) -> bool:
-    """Whether a `|` is outside all parentheses, so that the beginning of the text is not that of every match."""
-    outside, count = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "", source), 1
-    while count:
-        outside, count = re.subn(r"\([^()]*\)", "", outside)
-    return "|" in outside
 
 
 def _rows(first: str, last: str | None) -> tuple[int, int | None]:

@@ -3,7 +3,6 @@
 Source of the keys that choose modules for LoRA: utils/schemas/config.py of axolotl 0.19.0, and peft 0.20.0.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from spectrum.exporting.axolotl_conflicts import (
 )
 from spectrum.exporting.config_edits import Change, above, changed, child, replaced, with_child, without_items
 from spectrum.exporting.config_text import Config, ConfigError, Entry, parse_config, read_text
-from spectrum.results.scan import Model, Scan
+from spectrum.results.scan import Scan
 from spectrum.results.writer import check_writable
 from spectrum.selection import Selection
 
@@ -58,14 +57,13 @@ class Edited:
     messages: tuple[str, ...]
 
 
-def validate_target(path: Path, *, adapters: bool = False, four_bit: bool = False, model: Model | None = None) -> None:
+def validate_target(path: Path, *, adapters: bool = False, four_bit: bool = False) -> None:
     """Refuse, before anything is scanned, a config that no selection could be put into.
 
     Args:
         path: of the config.
         adapters: whether LoRA adapters will train the selection.
         four_bit: whether the weights beside the adapters are in 4 bit.
-        model: of the scan, if its class is known already.
 
     Raises:
         SpectrumError: it cannot be read or replaced, is not an Axolotl config, or has a setting that only its user
@@ -76,7 +74,7 @@ def validate_target(path: Path, *, adapters: bool = False, four_bit: bool = Fals
     config = _editable(text, str(path))
     wanted = {**dict.fromkeys(_LORA_SCALARS), "adapter": "qlora" if four_bit else "lora"} if adapters else {}
     _check(config, wanted, str(path))
-    _mend(config, find_conflicts(config.data, model=model, adapters=adapters), str(path))
+    _mend(config, find_conflicts(config.data, adapters=adapters), str(path))
 
 
 def put_into_axolotl(text: str, addition: str, selection: Selection, scan: Scan, *, place: str) -> Edited:
@@ -136,25 +134,12 @@ def lora_settings(text: str, place: str) -> tuple[int | None, int | None]:
 
 
 def _editable(text: str, place: str) -> Config:
-    """A config whose top-level keys each begin a line and occur once.
-
-    Raises:
-        SpectrumError: it is written otherwise.
-    """
+    """A config, or an error that says that the file was left as it is."""
     try:
-        config = parse_config(text, place)
+        return parse_config(text, place)
     except ConfigError as error:
         where = f" See line {error.line}." if error.line else ""
         raise SpectrumError(f"{error}{where} It was left as it is.") from error
-    if config.root.flow_style:
-        _refuse(place, "is not a config: expected lines of 'key: value'")
-    if len(config.entries) < len(config.root.value) or any(entry.column for entry in config.entries):
-        _refuse(place, "has keys that are indented or not plain words")
-    keys = [entry.key for entry in config.entries]
-    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
-    if twice:
-        _refuse(place, f"has the key '{twice}' twice. Remove one")
-    return config
 
 
 def _refuse(place: str, reason: str) -> NoReturn:
@@ -257,5 +242,5 @@ def _confirm(config: Config, after: str, wanted: dict[str, Any], removed: set[st
         same = all(new.data.get(key) == value for key, value in expected.items() if key not in _MAY_DIFFER)
         if same and new.data.keys() == expected.keys():
             return new
-    layout = "is written in a way that the selection cannot be put into (anchors, or a layout of its own)"
-    _refuse(place, f"{layout}. Paste the lines instead")
+    layout = "(an anchor, a key twice, or not lines of 'key: value')"
+    _refuse(place, f"is written in a way that the selection cannot be put into {layout}. Paste the lines instead")

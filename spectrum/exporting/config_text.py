@@ -38,7 +38,6 @@ class Entry:
     Attributes:
         key: its name.
         line: of the key, from 1.
-        column: of the key, from 0.
         start: index of the key in the text.
         end: index after its last line, including a comment on that line.
         value: PyYAML's node.
@@ -46,7 +45,6 @@ class Entry:
 
     key: str
     line: int
-    column: int
     start: int
     end: int
     value: yaml.Node
@@ -176,7 +174,7 @@ def _entry(text: str, key: yaml.ScalarNode, value: yaml.Node) -> Entry:
     mark = key.start_mark
     aliased = value.start_mark.index < mark.index
     end = line_end(text, key if aliased else value)
-    return Entry(key.value, mark.line + 1, mark.column, mark.index, end, value)
+    return Entry(key.value, mark.line + 1, mark.index, end, value)
 
 
 def line_start(text: str, index: int) -> int:

@@ -14,7 +14,7 @@ from spectrum.errors import SpectrumError
 from spectrum.exporting import LoraOptions, to_axolotl, to_axolotl_lora
 from spectrum.exporting.axolotl_config import lora_settings, put_into_axolotl, validate_target
 from spectrum.exporting.config_text import read_text
-from spectrum.results import Model, write_scan
+from spectrum.results import write_scan
 from spectrum.selection import select_top
 
 BASE = """\
@@ -234,6 +234,12 @@ def test_a_block_of_text_is_replaced():
     assert edited.text.endswith("- model.embed_tokens\n# next\nz: 1\n")
 
 
+def test_two_lists_become_one():
+    """At the place of the first; another key that occurs twice is left alone."""
+    text = BASE + "unfrozen_parameters: [^a$]\nz: 1\nunfrozen_parameters:\n- ^b$\nz: 2\n"
+    assert _full(text).text == BASE + _block() + "z: 1\nz: 2\n"
+
+
 def test_an_alias_in_the_list_is_replaced():
     """Its anchor stands elsewhere and stays."""
     text = BASE + "x: &x ^a$\nunfrozen_parameters:\n- *x\nz: 1\n"
@@ -245,7 +251,6 @@ def test_an_alias_in_the_list_is_replaced():
     [
         (BASE + "adapter: lora\n", "trains an adapter ('lora'), and unfrozen_parameters would freeze it"),
         (BASE + "fsdp: [full_shard]\n", "trains with FSDP, and frozen parameters need 'use_orig_params: true'"),
-        (BASE + "base_model: y\n", "has the key 'base_model' twice"),
         (
             BASE + "type_of_model: Qwen3ForCausalLM\n",
             "the scan names the parameters of Qwen2ForCausalLM. Add the line 'type_of_model: Qwen2ForCausalLM', or",
@@ -259,12 +264,17 @@ def test_an_alias_in_the_list_is_replaced():
             "a: 1\n---\nb: 2\n",
             "is not valid YAML: expected a single document in the stream, but found another document. See line 2.",
         ),
-        ("{base_model: x}\n", "is not a config"),
+        ("{base_model: x}\n", "Paste the lines instead"),
+        ("{base_model: x, unfrozen_parameters: [^a$]}\n", "Paste the lines instead"),
+        ("{unfrozen_parameters: [^a$],\nbase_model: x}\n", "Paste the lines instead"),
+        ("{base_model: x, unfrozen_parameters: [^a$],\nz: 1}\n", "Paste the lines instead"),
         ("- a\n", "is not a mapping"),
         ("", "is not a mapping"),
         ("just text\n", "is not a mapping"),
         ("a: 1\n", "has no base_model, so it is not an Axolotl config"),
-        ("  base_model: x\n", "has keys that are indented"),
+        ("  base_model: x\n", "Paste the lines instead"),
+        ("  base_model: x\n  unfrozen_parameters: [^a$]\n", "Paste the lines instead"),
+        ("base_model: x\nlora_r: 1\nunfrozen_parameters: &l [^a$]\nother: *l\n", "Paste the lines instead"),
         ("? [a, b]\n: 1\nbase_model: x\n", "'c.yml'"),
         ("a: " + "[" * 3000 + "]" * 3000 + "\n", "is nested more than 50 levels deep. See line 1."),
         ("base_model: x\ntime: 2001-99-99\n", "is not valid YAML"),
@@ -290,9 +300,7 @@ def test_what_cannot_be_edited(text, message):
         (BASE + "adapter: lora\n", {}, "trains an adapter"),
         (BASE + "adapter: qlora\n", {"adapters": True}, "Pass --qlora as well"),
         (BASE + "fsdp: [full_shard]\n", {}, "trains with FSDP"),
-        (BASE + "base_model: y\n", {}, "has the key 'base_model' twice"),
         (BASE + "d: &d {lora_r: 1}\n<<: *d\n", {"adapters": True}, "takes 'lora_r' from an anchor"),
-        (BASE, {"model": Model("m", model_class="X", auto_classes={"AutoModel": "X"})}, "'type_of_model: X'"),
         (BASE, {}, None),
         (BASE + "adapter: lora\n", {"adapters": True}, None),
         (BASE + "adapter: qlora\n", {"adapters": True, "four_bit": True}, None),
