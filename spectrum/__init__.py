@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "SpectrumError": "spectrum.errors",
-    "scan": "spectrum.scanning.scanning",
+    "scan": "spectrum.api",
     "open_checkpoint": "spectrum.checkpoint",
     "open_model": "spectrum.checkpoint",
     "plan_scan": "spectrum.scanning.plan",

@@ -265,7 +265,7 @@ def test_result_files_of_other_kinds(tmp_path, run):
     spectra.unlink()
     os.mkfifo(spectra)
     code, _, err = run("scan", "--model", folder)
-    assert (code, "is no file that could be replaced" in err) == (1, True)
+    assert (code, "is not a file that can be replaced" in err) == (1, True)
     spectra.unlink()
     partial = path.with_name("m.partial.jsonl")
     partial.unlink()

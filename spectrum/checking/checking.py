@@ -13,8 +13,7 @@ from spectrum.checking.model import check_model, check_names
 from spectrum.checking.scan_file import check_spectra, read_scan_file
 from spectrum.errors import SelectionError, SpectrumError
 from spectrum.exporting.axolotl_conflicts import find_conflicts
-from spectrum.results import Scan
-from spectrum.scanning.store import spectra_file
+from spectrum.results import Scan, spectra_file
 from spectrum.scanning.union import rescored
 from spectrum.selection import Choice, Selection, read_conditions, select
 from spectrum.spectra.snr import NoiseModel
@@ -111,7 +110,7 @@ def _select(
         return scan, None, [Finding("SPC418", message, remedy, listed.path, header.line)]
     noise_model = trainer.noise_model or (header.noise_model if header else None)
     try:
-        scan = rescored(scan, spectra_file(path), noise_model)
+        scan = rescored(scan, path, noise_model)
         selection = select(scan, choice, conditions=read_conditions(scan, choice, spectra_file(path)))
     except SpectrumError as error:
         return scan, None, [of_error("SPC602", error)]

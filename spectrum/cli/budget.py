@@ -40,10 +40,10 @@ from spectrum.cli.options import (
     read_percent,
 )
 from spectrum.cli.output import hint, show
-from spectrum.cli.stored import narrowed
 from spectrum.results import Scan, Settings, read_scan
 from spectrum.scanning.plan import plan_scan
 from spectrum.scanning.scoring import blank_scan
+from spectrum.scanning.union import narrowed
 from spectrum.selection import select_top
 
 PERCENTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 100)

@@ -11,9 +11,9 @@ from spectrum.cli.app import command
 from spectrum.cli.options import ModuleOptions, find_scan, percent
 from spectrum.cli.output import hint
 from spectrum.cli.output import show as print_table
-from spectrum.cli.stored import narrowed, rescored
 from spectrum.errors import SpectrumError, one_line
 from spectrum.results import Scan, read_scan
+from spectrum.scanning.union import narrowed, rescored
 from spectrum.selection.diff import Diff, compare_scans
 from spectrum.spectra.snr import NoiseModel
 

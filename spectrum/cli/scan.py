@@ -32,10 +32,10 @@ from spectrum.errors import one_line
 from spectrum.exporting import rehearse, write_beside
 from spectrum.results import Settings
 from spectrum.results.scan import Precision
+from spectrum.scanning.obtain import Scanned, obtain, preview
 from spectrum.scanning.plan import Plan, plan_scan
 from spectrum.scanning.progress import Listener
 from spectrum.scanning.ranks import team
-from spectrum.scanning.scanning import Scanned, obtain, preview
 from spectrum.scanning.scoring import blank_scan
 from spectrum.scanning.store import named_place
 from spectrum.selection import Choice, overlap, select

@@ -10,9 +10,9 @@ from spectrum.cli.choice import overlap_lines, read_choice
 from spectrum.cli.exporting import write_into
 from spectrum.cli.options import OUTPUT, ChoiceOptions, ExportOptions, ModuleOptions, ScanFile, StoredNoiseModel
 from spectrum.cli.output import hint, warn
-from spectrum.cli.stored import rescored, spectra_file
 from spectrum.exporting import export
-from spectrum.results import read_scan, replace_file
+from spectrum.results import read_scan, replace_file, spectra_file
+from spectrum.scanning.union import rescored
 from spectrum.selection import overlap, read_conditions
 from spectrum.selection import select as choose
 

@@ -8,8 +8,8 @@ import typer
 from spectrum.cli.app import command
 from spectrum.cli.options import OUTPUT, ModuleOptions, ScanFile, StoredNoiseModel
 from spectrum.cli.output import show as print_table
-from spectrum.cli.stored import narrowed, rescored
 from spectrum.results import read_scan, scan_to_json
+from spectrum.scanning.union import narrowed, rescored
 from spectrum.untrusted import shown
 
 

@@ -11,6 +11,7 @@ from spectrum.results.spectra import (
     read_extremes,
     read_fingerprint,
     read_spectra,
+    spectra_file,
     write_spectra,
 )
 from spectrum.results.writer import check_writable, file_stem, replace_file, scan_to_json, write_scan
@@ -18,6 +19,6 @@ from spectrum.results.writer import check_writable, file_stem, replace_file, sca
 __all__ = [
     "MatrixScore", "Model", "NameMapping", "ParameterScore", "Scan", "Settings", "Spectra", "Unscored",
     "check_writable", "file_stem", "import_scan", "is_spectrum", "matrix_key", "read_all_spectra", "read_extremes",
-    "read_fingerprint", "read_scan", "read_spectra", "replace_file", "scan_from_json", "scan_to_json", "write_scan",
-    "write_spectra",
+    "read_fingerprint", "read_scan", "read_spectra", "replace_file", "scan_from_json", "scan_to_json", "spectra_file",
+    "write_scan", "write_spectra",
 ]  # fmt: skip

@@ -91,9 +91,9 @@ class MatrixScore:
 
     label: str
     shape: tuple[int, int] | None
-    snr: float | None
-    saturated: bool
-    score: Score | None
+    snr: float | None = None
+    saturated: bool = False
+    score: Score | None = None
     redone: str | None = None
 
 
@@ -122,9 +122,9 @@ class ParameterScore:
     kind: Kind
     shape: tuple[int, ...] | None
     dtype: str | None
-    snr: float | None
-    saturated: bool
-    score: Score | None
+    snr: float | None = None
+    saturated: bool = False
+    score: Score | None = None
     tensors: tuple[str, ...] = ()
     matrices: tuple[MatrixScore, ...] = ()
     redone: str | None = None

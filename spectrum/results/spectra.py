@@ -57,6 +57,11 @@ def matrix_key(parameter: str, label: str) -> str:
     return f"{parameter}#{label}" if label else parameter
 
 
+def spectra_file(scan_file: Path) -> Path:
+    """Where the spectra of a scan are: beside its file."""
+    return scan_file.with_name(f"{scan_file.name.removesuffix('.json')}.spectra.safetensors")
+
+
 def write_spectra(spectra: Spectra | Mapping[str, Array], path: Path, *, fingerprint: Fingerprint) -> None:
     """Write the spectra of a scan.
 

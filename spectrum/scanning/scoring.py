@@ -26,9 +26,7 @@ def score_plan(plan: Plan, spectra: Spectra, noise_model: NoiseModel) -> tuple[P
 
 def blank_scan(plan: Plan) -> Scan:
     """The scan that a plan leads to, with equal scores: enough to try whether a selection from it can be written."""
-    parameters = tuple(
-        replace(_blank(item, plan.formats[item.name], Spectra()), snr=1.0, saturated=False) for item in plan.scored
-    )
+    parameters = tuple(replace(_blank(item, plan.formats[item.name], Spectra()), snr=1.0) for item in plan.scored)
     return Scan(plan.model, plan.settings, parameters, plan.unscored, plan.skipped)
 
 
@@ -105,14 +103,7 @@ def _score(parameter: Parameter, plan: Plan, spectra: Spectra, noise_model: Nois
 def _blank(parameter: Parameter, dtype: str, spectra: Spectra) -> ParameterScore:
     """The parameter's entry in a scan before it has a score."""
     matrices = tuple(
-        MatrixScore(
-            matrix.label,
-            matrix.shape,
-            None,
-            saturated=False,
-            score=None,
-            redone=spectra.redone.get(matrix_key(parameter.name, matrix.label)),
-        )
+        MatrixScore(matrix.label, matrix.shape, redone=spectra.redone.get(matrix_key(parameter.name, matrix.label)))
         for matrix in parameter.matrices
         if matrix.label
     )
@@ -123,9 +114,6 @@ def _blank(parameter: Parameter, dtype: str, spectra: Spectra) -> ParameterScore
         kind=parameter.kind,
         shape=parameter.shape,
         dtype=dtype,
-        snr=None,
-        saturated=False,
-        score=None,
         tensors=parameter.tensors,
         matrices=matrices,
         redone=spectra.redone.get(parameter.name),

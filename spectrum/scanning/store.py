@@ -6,8 +6,7 @@ long as these are the same it is kept, and a scan adds only what is missing.
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spectrum.checkpoint import Checkpoint, Fingerprint, written_since
@@ -24,6 +23,7 @@ from spectrum.results import (
     read_all_spectra,
     read_fingerprint,
     read_scan,
+    spectra_file,
     write_scan,
     write_spectra,
 )
@@ -67,14 +67,14 @@ class Stored:
         scan: stored under the same names; None if there is none, or it does not hold any more.
         spectra: those that still hold, whether or not the plan asks for them; not read if the scan is enough.
         problem: why a stored file is not used, for a person; None if all are.
-        outdated: files of the checkpoint were written after the stored ones.
+        outdated: the scan, if files of the checkpoint were written after it.
     """
 
     place: Place
     scan: Scan | None
     spectra: Spectra
     problem: str | None = None
-    outdated: bool = False
+    outdated: Scan | None = None
 
     def serves(self, plan: Plan) -> bool:
         """Whether the stored scan has everything planned, and spectra if another noise model is asked for."""
@@ -84,61 +84,41 @@ class Stored:
         return same_model or planned_shapes(plan).keys() <= self.spectra.values.keys()
 
 
-def spectra_file(scan_file: Path) -> Path:
-    """Where the spectra of a scan are: beside its file."""
-    return scan_file.with_name(f"{scan_file.name.removesuffix('.json')}.spectra.safetensors")
-
-
 def named_place(folder: Path, plan: Plan) -> Place:
     """Where a scan of this name is stored if no other weights of that name are; its lock covers both."""
     precision = plan.settings.precision
     return Place(folder / (file_stem(plan.model.id) + ("" if precision == "auto" else f".{precision}")))
 
 
-def find_place(folder: Path, plan: Plan) -> Place:
-    """Where the planned scan is stored.
-
-    A scan of other weights under the same name stays as it is; the files of this one then have 8 digits of the
-    fingerprint in their names, where the next call finds them.
-    """
-    plain = named_place(folder, plan)
-    fingerprint = plan.model.fingerprint
-    facts = (fingerprint.headers, fingerprint.content) if fingerprint else ()
-    digits = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
-    own = Place(plain.stem.with_name(f"{plain.stem.name}.{digits}"))
-    holder = _weights_at(plain)
-    if holder is None:
-        return own if _weights_at(own) == fingerprint else plain
-    return plain if holder == fingerprint else own
-
-
-def read_store(checkpoint: Checkpoint, plan: Plan, place: Place, *, rescan: bool = False) -> Stored:
+def read_store(checkpoint: Checkpoint, plan: Plan, folder: Path, *, rescan: bool = False) -> Stored:
     """Read what the store knows about a plan; why a file is not used is the `problem`.
 
     Args:
         checkpoint: that the plan was made from.
         plan: what is asked for.
-        place: of the stored files.
+        folder: of the store.
         rescan: whether everything planned is decomposed again, and the other spectra are needed to write them back.
     """
     from spectrum.spectra.solver import ALGORITHM  # noqa: PLC0415  it imports torch
 
-    nothing = Stored(place, None, Spectra(algorithm=ALGORITHM, precision=plan.settings.precision))
+    place, scan, problem = _find(folder, plan)
+    nothing = Spectra(algorithm=ALGORITHM, precision=plan.settings.precision)
     times = [path.stat().st_mtime_ns for path in (place.scan_file, place.spectra_file) if path.exists()]
     if not times:
-        return nothing
+        return Stored(place, None, nothing)
     if written_since(checkpoint, min(times)):
-        return Stored(place, None, nothing.spectra, "files of the checkpoint were written after it", outdated=True)
-    scan, problem = _read_scan(place, plan, ALGORITHM)
-    stored = Stored(place, scan, nothing.spectra, problem)
+        return Stored(place, None, nothing, "files of the checkpoint were written after it", outdated=scan)
+    if scan is not None:
+        problem = _stale(scan, plan, ALGORITHM)
+    stored = Stored(place, None if problem else scan, nothing, problem)
     if stored.serves(plan) and not rescan:
         return stored  # without reading gigabytes of singular values that are not needed
     try:
         spectra = read_all_spectra(place.spectra_file, fingerprint=plan.model.fingerprint)
     except ScanFileError as error:
-        return Stored(place, scan, nothing.spectra, problem or f"its spectra cannot be used ({error})")
+        return replace(stored, problem=problem or f"its spectra cannot be used ({error})")
     same = (spectra.algorithm, spectra.precision) == (ALGORITHM, plan.settings.precision)
-    return Stored(place, scan, _fitting(spectra, plan) if same else nothing.spectra, problem)
+    return replace(stored, spectra=_fitting(spectra, plan)) if same else stored
 
 
 def set_aside(stored: Stored, plan: Plan) -> Path | None:
@@ -147,17 +127,13 @@ def set_aside(stored: Stored, plan: Plan) -> Path | None:
     The fingerprint may have missed a small edit of the weights, so old and new scores must not mix. But copying or
     touching a file also makes it newer, and then the old ones still hold.
     """
-    if not stored.outdated:
+    if stored.outdated is None or covers(plan, stored.outdated):
         return None
     old = Place(stored.place.stem.with_name(f"{stored.place.stem.name}.old"))
-    with suppress(ScanFileError):
-        if covers(plan, read_scan(stored.place.scan_file)):
-            return None
-        stored.place.scan_file.replace(old.scan_file)
-        if stored.place.spectra_file.exists():
-            stored.place.spectra_file.replace(old.spectra_file)
-        return old.scan_file
-    return None
+    stored.place.scan_file.replace(old.scan_file)
+    if stored.place.spectra_file.exists():
+        stored.place.spectra_file.replace(old.spectra_file)
+    return old.scan_file
 
 
 def write_store(place: Place, scan: Scan, spectra: Spectra) -> None:
@@ -187,26 +163,48 @@ def _scored(one: Scan | Plan) -> Sequence[ParameterScore | Parameter]:
     return one.scored if isinstance(one, Plan) else one.parameters
 
 
-def _weights_at(place: Place) -> Fingerprint | None:
-    """Fingerprint of the scan stored at a place; of its spectra if its file is missing or damaged."""
-    with suppress(ScanFileError):
-        return read_scan(place.scan_file).model.fingerprint or Fingerprint("", "")
-    return read_fingerprint(place.spectra_file)
+def _find(folder: Path, plan: Plan) -> tuple[Place, Scan | None, str | None]:
+    """Where the planned scan is stored, the scan that is there, and why it cannot be read.
+
+    A scan of other weights under the same name stays as it is; the files of this one then have 8 digits of the
+    fingerprint in their names, where the next call finds them.
+    """
+    plain = named_place(folder, plan)
+    fingerprint = plan.model.fingerprint
+    facts = (fingerprint.headers, fingerprint.content) if fingerprint else ()
+    digits = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
+    own = Place(plain.stem.with_name(f"{plain.stem.name}.{digits}"))
+    at_plain = _read_scan(plain)
+    holder = _weights(plain, at_plain[0])
+    if holder == fingerprint:
+        return plain, *at_plain
+    at_own = _read_scan(own)
+    if holder is not None or _weights(own, at_own[0]) == fingerprint:
+        return own, *at_own
+    return plain, *at_plain
 
 
-def _read_scan(place: Place, plan: Plan, algorithm: int) -> tuple[Scan | None, str | None]:
-    """The stored scan if it still holds, else why not."""
+def _read_scan(place: Place) -> tuple[Scan | None, str | None]:
     if not place.scan_file.exists():
         return None, None
     try:
-        scan = read_scan(place.scan_file)
+        return read_scan(place.scan_file), None
     except ScanFileError as error:
         return None, f"it cannot be used ({error})"
+
+
+def _weights(place: Place, scan: Scan | None) -> Fingerprint | None:
+    """Fingerprint of the scan at a place; of its spectra if it is missing or damaged."""
+    return read_fingerprint(place.spectra_file) if scan is None else scan.model.fingerprint or Fingerprint("", "")
+
+
+def _stale(scan: Scan, plan: Plan, algorithm: int) -> str | None:
+    """Why a stored scan does not hold any more; None if it does."""
     if scan.settings.algorithm != algorithm:
-        return None, "an older version of the algorithm computed it"
+        return "an older version of the algorithm computed it"
     if _identities((*scan.parameters, *scan.unscored)) != _identities((*plan.scored, *plan.unscored)):
-        return None, "its parameters have other names, kinds or shapes"
-    return scan, None
+        return "its parameters have other names, kinds or shapes"
+    return None
 
 
 def _identities(entries: Sequence[Parameter | ParameterScore | Unscored]) -> set[tuple[object, ...]]:
@@ -216,10 +214,9 @@ def _identities(entries: Sequence[Parameter | ParameterScore | Unscored]) -> set
 def _fitting(spectra: Spectra, plan: Plan) -> Spectra:
     """Without the spectra that cannot be those of the planned matrices of their names."""
     shapes = planned_shapes(plan)
-    fitting = {
-        key: values
+    unfit = {
+        key
         for key, values in spectra.values.items()
-        if is_spectrum(values) and (key not in shapes or len(values) == min(shapes[key]))
+        if not is_spectrum(values) or (key in shapes and len(values) != min(shapes[key]))
     }
-    redone = {key: path for key, path in spectra.redone.items() if key in fitting}
-    return Spectra(fitting, redone, spectra.algorithm, spectra.precision)
+    return spectra.without(unfit)

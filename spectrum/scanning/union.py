@@ -5,7 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from spectrum.naming import RANKED, Matrix, match_module_types, natural_key
-from spectrum.results import MatrixScore, ParameterScore, Scan, Settings, Spectra, Unscored, matrix_key, read_spectra
+from spectrum.results import (
+    MatrixScore,
+    ParameterScore,
+    Scan,
+    Settings,
+    Spectra,
+    Unscored,
+    matrix_key,
+    read_spectra,
+    spectra_file,
+)
 from spectrum.scanning.plan import Plan
 from spectrum.scanning.scoring import rescore, score_parameter, score_plan
 from spectrum.spectra.snr import NoiseModel, median_score
@@ -69,8 +79,8 @@ def narrow(scan: Scan, names: Collection[str]) -> Scan:
     return replace(scan, parameters=kept, unscored=tuple(sorted(others, key=lambda item: natural_key(item.name))))
 
 
-def narrowed(scans: Sequence[Scan], modules: Sequence[str], exclude: Sequence[str]) -> list[Scan]:
-    """The scans with the module types that patterns leave of those of all scans.
+def narrowed(scans: Sequence[Scan], modules: Sequence[str] | None, exclude: Sequence[str] | None) -> list[Scan]:
+    """The scans with the module types that patterns leave of those of all scans; None or () is no pattern.
 
     Raises:
         SpectrumError: a pattern that matches none.
@@ -78,19 +88,19 @@ def narrowed(scans: Sequence[Scan], modules: Sequence[str], exclude: Sequence[st
     if not modules and not exclude:
         return list(scans)
     types = {item.module_type for scan in scans for item in scan.parameters}
-    wanted = match_module_types(types, modules, exclude)
+    wanted = match_module_types(types, modules or (), exclude or ())
     return [narrow(scan, [item.name for item in scan.parameters if item.module_type in wanted]) for scan in scans]
 
 
-def rescored(scan: Scan, spectra_file: Path, noise_model: NoiseModel | None) -> Scan:
-    """The scan under a noise model, from its spectra; unchanged if that is its own, or None.
+def rescored(scan: Scan, scan_file: Path, noise_model: NoiseModel | None) -> Scan:
+    """The scan under a noise model, from the spectra beside its file; unchanged if that is its own, or None.
 
     Raises:
         ScanFileError: the spectra file is missing, damaged or of other weights.
     """
     if noise_model is None or noise_model == scan.settings.noise_model:
         return scan
-    return rescore(scan, read_spectra(spectra_file, fingerprint=scan.model.fingerprint), noise_model)
+    return rescore(scan, read_spectra(spectra_file(scan_file), fingerprint=scan.model.fingerprint), noise_model)
 
 
 def _with_experts(

@@ -1,23 +1,20 @@
 """A scan from model to files: reuses what is stored, resumes what was interrupted, adds what is missing."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spectrum.checkpoint import Checkpoint, Fetch, open_model
+from spectrum.checkpoint import Checkpoint
 from spectrum.errors import CheckpointError
-from spectrum.results import Scan, Settings, Spectra, check_writable, write_scan
-from spectrum.results.scan import Precision
+from spectrum.results import Scan, Spectra, check_writable, write_scan
 from spectrum.scanning.lock import locked
 from spectrum.scanning.partial import PartialScan
-from spectrum.scanning.plan import Plan, plan_scan, with_device
+from spectrum.scanning.plan import Plan, with_device
 from spectrum.scanning.progress import SILENT, Listener, Progress
-from spectrum.scanning.ranks import ALONE, Team, team
+from spectrum.scanning.ranks import ALONE, Team
 from spectrum.scanning.scoring import rescore
 from spectrum.scanning.store import (
     Place,
     Stored,
-    find_place,
     named_place,
     planned_shapes,
     read_store,
@@ -25,7 +22,6 @@ from spectrum.scanning.store import (
     write_store,
 )
 from spectrum.scanning.union import as_asked, union
-from spectrum.spectra.snr import NoiseModel
 
 
 @dataclass(frozen=True)
@@ -41,74 +37,6 @@ class Scanned:
     scan: Scan
     as_stored: Scan
     place: Place
-
-
-def scan(
-    model: str | Path,
-    *,
-    modules: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    all_modules: bool = False,
-    noise_model: NoiseModel = "iqr",
-    experts: int | None = None,
-    model_class: str | None = None,
-    precision: Precision = "auto",
-    device: str = "auto",
-    out: str | Path = "snr_results",
-    revision: str | None = None,
-    token: str | None = None,
-    fetch: Fetch = "auto",
-    rescan: bool = False,
-    progress: Callable[[Progress], None] | None = None,
-    notify: Callable[[str], None] | None = None,
-) -> Scan:
-    """Score the weight matrices of a checkpoint, as the command `spectrum scan` does.
-
-    What the folder `out` holds about these weights is used again, an interrupted scan is resumed, and only one process
-    at a time writes there. Under torchrun the ranks share the work, rank 0 writes, and every rank returns the scan.
-
-    Args:
-        model: a folder, a file, or 'owner/name' on the Hub.
-        modules: shell patterns of module types to score; () is all.
-        exclude: patterns of module types to leave out.
-        all_modules: score embeddings, heads and routers as well.
-        noise_model: where the threshold between noise and signal lies.
-        experts: score this many experts of each layer, drawn with a fixed seed; None is all.
-        model_class: the transformers class that the trainer loads; None is the usual one.
-        precision: 'auto', 'float32' or 'float64'.
-        device: 'auto', or a device as torch names it.
-        out: folder for the results.
-        revision: branch, tag or commit of a model on the Hub.
-        token: for private models on the Hub; by default the stored login.
-        fetch: whether a model on the Hub is read over the network or downloaded first.
-        rescan: decompose again what is stored.
-        progress: called when decomposing begins and after every matrix.
-        notify: called with each message for the user.
-
-    Returns:
-        The scores asked for; the scan file may hold more.
-
-    Raises:
-        SpectrumError: one of its children for each kind of failure; what is finished is kept.
-    """
-    settings = Settings(
-        noise_model=noise_model,
-        device=device,
-        precision=precision,
-        modules=tuple(modules),
-        exclude=tuple(exclude),
-        all_modules=all_modules,
-        model_class=model_class,
-        experts=experts,
-    )
-    notify = notify or SILENT.hint
-    listener = Listener(notify, notify, progress or SILENT.progress)
-    with (
-        team() as ranks,
-        open_model(str(model), revision=revision, token=token, fetch=fetch, notify=notify) as checkpoint,
-    ):
-        plan = plan_scan(checkpoint, settings)
-        return obtain(checkpoint, plan, Path(out), ranks=ranks, rescan=rescan, listener=listener).scan
 
 
 def obtain(
@@ -134,7 +62,7 @@ def obtain(
         The same on every rank.
 
     Raises:
-        SpectrumError: as for `scan`.
+        SpectrumError: as for `spectrum.scan`.
     """
     if not ranks.leads:
         if not ranks.gather(False)[0]:
@@ -143,7 +71,7 @@ def obtain(
     name = named_place(folder, plan)
     check_writable(name.spectra_file)
     with locked(name.lock_file, on_wait=lambda holder: listener.hint(_waiting(holder))):
-        stored = read_store(checkpoint, plan, find_place(folder, plan), rescan=rescan)
+        stored = read_store(checkpoint, plan, folder, rescan=rescan)
         reused = not rescan and stored.serves(plan)
         ranks.gather(reused)
         if reused:
@@ -163,7 +91,7 @@ def preview(checkpoint: Checkpoint, plan: Plan, folder: Path, *, ranks: Team = A
     from spectrum.scanning.estimate import describe_work  # noqa: PLC0415  they import torch
     from spectrum.scanning.run import missing_tasks  # noqa: PLC0415
 
-    stored = read_store(checkpoint, plan, find_place(folder, plan))
+    stored = read_store(checkpoint, plan, folder)
     plan = with_device(plan, team=ranks)
     known = planned_shapes(plan) if stored.serves(plan) else stored.spectra.values
     missing = missing_tasks(checkpoint, plan, known)
