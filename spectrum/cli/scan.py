@@ -208,7 +208,7 @@ def _print_selection(scanned: Scanned, choice: Choice, exporting: ExportOptions,
     scan = scanned.scan
     selection = select(scan, choice)
     path, made = write_beside(scanned.place.stem, selection, scan, exporting.format)
-    lines = overlap_lines(overlap(selection, choice, scan, scanned.as_stored))
+    lines = overlap_lines(overlap(selection, scan, scanned.as_stored))
     for note in made.notes:
         hint(f"note: {note}", quiet=quiet)
     for warning in selection.warnings:

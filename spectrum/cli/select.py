@@ -47,7 +47,7 @@ def select(
     selection = choose(scan, choice, conditions=conditions)
     for warning in selection.warnings:
         warn(warning)
-    for line in overlap_lines(overlap(selection, choice, scan, stored, conditions=conditions)):
+    for line in overlap_lines(overlap(selection, scan, stored, conditions=conditions)):
         hint(line)
     if exporting.into is not None:
         write_into(exporting, selection, scan)

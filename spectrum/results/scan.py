@@ -156,3 +156,8 @@ class Scan:
     parameters: tuple[ParameterScore, ...]
     unscored: tuple[Unscored, ...]
     skipped: Mapping[str, str]
+
+    @property
+    def entries(self) -> tuple[ParameterScore | Unscored, ...]:
+        """Every parameter, the scored ones first."""
+        return (*self.parameters, *self.unscored)

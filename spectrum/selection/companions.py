@@ -1,17 +1,16 @@
-"""What is trained beside the ranked parameters, and how many weights all of it has."""
+"""What is trained beside the ranked parameters, and how many weights that is."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from spectrum.naming import natural_key
-from spectrum.results.scan import ParameterScore, Scan, Unscored
-from spectrum.selection.choice import Choice
-from spectrum.selection.types import Selection, with_biases
+from spectrum.results.scan import Scan
+from spectrum.selection.choice import Choice, Selection, with_biases
 
 
-def names_of(scan: Scan, kinds: tuple[str, ...]) -> tuple[str, ...]:
+def names_of(scan: Scan, *kinds: str) -> tuple[str, ...]:
     """Parameters of these kinds, scored or not, in natural order."""
-    return tuple(sorted((item.name for item in _entries(scan) if item.kind in kinds), key=natural_key))
+    return tuple(sorted((item.name for item in scan.entries if item.kind in kinds), key=natural_key))
 
 
 def always_trained(scan: Scan, choice: Choice) -> tuple[str, ...]:
@@ -21,30 +20,30 @@ def always_trained(scan: Scan, choice: Choice) -> tuple[str, ...]:
 
 
 def trained_embeddings(scan: Scan, choice: Choice) -> tuple[str, ...]:
-    """Embedding and head, where they are trained."""
-    return names_of(scan, ("embedding", "head")) if choice.embeddings == "train" else ()
+    """Embedding and head, if they are trained."""
+    return names_of(scan, "embedding", "head") if choice.embeddings == "train" else ()
 
 
 def trained_norms(scan: Scan, choice: Choice) -> tuple[str, ...]:
-    """Norms, where they are trained."""
-    return names_of(scan, ("norm",)) if choice.norms == "train" else ()
+    """Norms, if they are trained."""
+    return names_of(scan, "norm") if choice.norms == "train" else ()
 
 
 def biases(scan: Scan, weights: Sequence[str]) -> dict[str, str]:
     """Weight -> the bias beside it, for those that have one; a tied head's bias goes with the embedding."""
     known = {item.name for item in scan.unscored}
     found = {name: bias for name in weights if (bias := _bias_name(name)) in known}
-    kinds = {item.name: item.kind for item in _entries(scan)}
-    heads = [name for name in weights if kinds[name] == "head"]
-    tied = [name for name in weights if kinds[name] == "embedding"] if "head" not in kinds.values() else []
-    for weight, bias in zip(heads or tied, names_of(scan, ("head-bias",)), strict=False):
+    kinds = {item.name: item.kind for item in scan.entries}
+    owner = "head" if "head" in kinds.values() else "embedding"
+    owners = [name for name in weights if kinds[name] == owner]
+    for weight, bias in zip(owners, names_of(scan, "head-bias"), strict=False):
         found.setdefault(weight, bias)
     return dict(sorted(found.items(), key=lambda pair: natural_key(pair[0])))
 
 
-def sizes(scan: Scan) -> dict[str, int | None]:
-    """Parameter -> number of weights; None where an imported scan does not tell."""
-    return {item.name: None if item.shape is None else prod(item.shape) for item in _entries(scan)}
+def sizes(scan: Scan) -> dict[str, int]:
+    """Parameter -> number of weights; an imported scan does not hold them."""
+    return {item.name: prod(item.shape) for item in scan.entries if item.shape is not None}
 
 
 def embedding_size(selection: Selection, scan: Scan) -> int | None:
@@ -52,14 +51,10 @@ def embedding_size(selection: Selection, scan: Scan) -> int | None:
     return total(with_biases(selection.embeddings, selection.biases), sizes(scan))
 
 
-def total(names: Iterable[str], known: Mapping[str, int | None]) -> int | None:
-    """Number of weights of all these parameters; None where one of them is unknown."""
-    found = [known[name] for name in names]
+def total(names: Iterable[str], known: Mapping[str, int]) -> int | None:
+    """Number of weights of all these parameters; None if one of them is unknown."""
+    found = [known.get(name) for name in names]
     return None if None in found else sum(size for size in found if size is not None)
-
-
-def _entries(scan: Scan) -> tuple[ParameterScore | Unscored, ...]:
-    return (*scan.parameters, *scan.unscored)
 
 
 def _bias_name(weight: str) -> str:

@@ -1,32 +1,47 @@
-"""How far two rankings or two sets agree: pure arithmetic on whatever can be ordered."""
+"""How far two rankings or two sets agree."""
 
-import math
-from collections.abc import Hashable, Iterable, Sequence
-from itertools import groupby
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from statistics import StatisticsError, correlation
+
+from spectrum.naming import RANKED
+from spectrum.results.scan import Scan
 
 Key = tuple[float, ...]
 
 
 def spearman(first: Sequence[Key], second: Sequence[Key]) -> float | None:
-    """Spearman's rank correlation, equal keys sharing the average of their ranks.
+    """Spearman's rank correlation; equal keys share the average of their ranks.
 
     Args:
         first: the key of each thing in one ranking, lower keys ranking higher.
-        second: of the same things, in the same order, in the other.
+        second: keys of the same things, in the same order, in the other ranking.
 
     Returns:
-        -1 to 1; None where there is no correlation to speak of, for a ranking is constant or of fewer than two.
+        -1 to 1; None if a ranking is constant or has fewer than two things.
 
     Raises:
         ValueError: rankings of different length.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} keys are not those of the same things")
-    one, other = _centred_ranks(first), _centred_ranks(second)
-    squares = sum(x * x for x in one) * sum(y * y for y in other)
-    # Whole numbers up to here, so that equal rankings give 1.0 and not 0.9999999999999998.
-    root = math.isqrt(squares) if math.isqrt(squares) ** 2 == squares else math.sqrt(squares)
-    return sum(x * y for x, y in zip(one, other, strict=True)) / root if squares else None
+    try:
+        return correlation(_doubled_ranks(first), _doubled_ranks(second))
+    except StatisticsError:  # constant, or fewer than two
+        return None
+
+
+def correlations(scan: Scan, first: Mapping[str, Key], second: Mapping[str, Key]) -> dict[str, float | None]:
+    """Module type -> Spearman's correlation of two rankings of its parameters, over those that both have."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for item in scan.parameters:
+        if item.kind in RANKED and item.name in first and item.name in second:
+            members[item.module_type].append(item.name)
+    return {
+        module_type: spearman([first[name] for name in names], [second[name] for name in names])
+        for module_type, names in members.items()
+    }
 
 
 def jaccard(first: Iterable[Hashable], second: Iterable[Hashable]) -> float:
@@ -35,13 +50,7 @@ def jaccard(first: Iterable[Hashable], second: Iterable[Hashable]) -> float:
     return len(one & other) / len(one | other) if one or other else 1.0
 
 
-def _centred_ranks(keys: Sequence[Key]) -> list[int]:
-    """Twice the distance of each average rank from the mean rank, which is a whole number whatever the ties."""
-    ranks = [0] * len(keys)
-    before = 0
-    for _, group in groupby(sorted(range(len(keys)), key=keys.__getitem__), key=keys.__getitem__):
-        tied = list(group)
-        for index in tied:
-            ranks[index] = 2 * before + len(tied) - len(keys)
-        before += len(tied)
-    return ranks
+def _doubled_ranks(keys: Sequence[Key]) -> list[int]:
+    """Twice the average rank of each key, which is a whole number even with ties: equal rankings correlate by 1.0."""
+    ordered = sorted(keys)
+    return [bisect_left(ordered, key) + bisect_right(ordered, key) for key in keys]

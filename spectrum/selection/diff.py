@@ -1,14 +1,34 @@
-"""What changed between two scans: of two models, of two revisions, or of one under two noise models."""
+"""Two scans compared, of two models, revisions or noise models; and a selection with the plain one."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spectrum.errors import SpectrumError
 from spectrum.naming import RANKED, common_prefix, natural_key
 from spectrum.results.scan import ParameterScore, Scan
-from spectrum.selection import Choice, TopPercent, correlations, rank, score_keys, select
-from spectrum.selection.comparison import jaccard
+from spectrum.selection.choice import Choice, PerType, Selection, TopPercent
+from spectrum.selection.choosing import select, select_top
+from spectrum.selection.comparison import correlations, jaccard
+from spectrum.selection.ranking import rank, score_keys
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A selection against the plain one; embeddings, norms and biases do not count.
+
+    Attributes:
+        plain: the selection it is compared with, in words.
+        shared: number of parameters in both.
+        jaccard: that over the number of those in either.
+        correlations: label of each module type -> Spearman's correlation of the two rankings, None if it has none;
+            empty if both rank alike.
+    """
+
+    plain: str
+    shared: int
+    jaccard: float
+    correlations: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -19,9 +39,9 @@ class TypeChange:
         module_type: in full.
         label: without the prefix that all module types share.
         compared: number of parameters that both scans have.
-        spearman: correlation of their rankings; None where fewer than two are compared or one ranking is constant.
-        missing: number of parameters of the first scan that the second lacks.
-        new: number of parameters of the second scan that the first lacks.
+        spearman: correlation of their rankings; None if fewer than two are compared or one ranking is constant.
+        missing: number of parameters that only the first scan has.
+        new: number of parameters that only the second scan has.
     """
 
     module_type: str
@@ -39,9 +59,9 @@ class SharedTop:
     Attributes:
         percent: 0-100.
         first: number of parameters selected from the first scan.
-        second: from the second.
-        shared: in both.
-        jaccard: those over the number in either.
+        second: number selected from the second.
+        shared: number selected from both.
+        jaccard: that over the number selected from either.
     """
 
     percent: float
@@ -53,12 +73,12 @@ class SharedTop:
 
 @dataclass(frozen=True)
 class Move:
-    """A parameter whose rank changed; rank 1 is the best.
+    """A parameter whose rank within its module type changed.
 
     Attributes:
         name: of the parameter.
-        first: rank within its module type in the first scan, among the parameters that both have.
-        second: in the second.
+        first: rank in the first scan, among the parameters that both scans have; 1 is the best.
+        second: rank in the second.
         compared: the lowest rank there is.
     """
 
@@ -76,8 +96,8 @@ class Diff:
         module_types: in natural order.
         overlaps: one per percentage asked for.
         moves: every parameter whose rank changed, largest change first, then in natural order.
-        missing: scored parameters of the first scan that the second lacks.
-        new: scored parameters of the second scan that the first lacks.
+        missing: scored parameters that only the first scan has.
+        new: scored parameters that only the second scan has.
         reshaped: parameters of different shape in the two.
     """
 
@@ -90,7 +110,7 @@ class Diff:
 
     @property
     def weakest(self) -> TypeChange | None:
-        """The module type of the lowest correlation; None where there is no correlation at all."""
+        """The module type of the lowest correlation; None if no module type has one."""
         known = [change for change in self.module_types if change.spearman is not None]
         return min(known, key=lambda change: change.spearman or 0.0, default=None)
 
@@ -113,71 +133,91 @@ def compare_scans(first: Scan, second: Scan, *, percents: Sequence[float] = (10,
             f"The scans of '{first.model.id}' and '{second.model.id}' have no scored parameter in common. Compare "
             "scans of models of one architecture, named by the same class and version of transformers."
         )
-    missing = sorted(one.keys() - other.keys(), key=natural_key)
-    new = sorted(other.keys() - one.keys(), key=natural_key)
+    shapes = {name: (one[name].shape, other[name].shape) for name in one if name in other}
     return Diff(
-        module_types=_types(first, second, missing, new),
+        module_types=_types(one, other, correlations(first, score_keys(first), score_keys(second))),
         overlaps=tuple(_overlap(first, second, percent) for percent in percents),
         moves=_moves(one, other),
-        missing=tuple(missing),
-        new=tuple(new),
-        reshaped=tuple(
-            name
-            for name in one
-            if name in other and None not in (a := one[name].shape, b := other[name].shape) and a != b
-        ),
+        missing=tuple(sorted(one.keys() - other.keys(), key=natural_key)),
+        new=tuple(sorted(other.keys() - one.keys(), key=natural_key)),
+        reshaped=tuple(name for name, (a, b) in shapes.items() if a is not None and b is not None and a != b),
     )
 
 
-def _ranked(scan: Scan) -> dict[str, ParameterScore]:
+def overlap(
+    selection: Selection, scan: Scan, plain: Scan, *, conditions: Mapping[str, float] | None = None
+) -> Overlap | None:
+    """Compare a selection with the plain one of the same percentage, or of 25 % if it has no single percentage.
+
+    Args:
+        selection: made from `scan`.
+        scan: under the noise model asked for.
+        plain: the same parameters, scored as the scan file has them.
+        conditions: as for `select`.
+
+    Returns:
+        None if the selection is the plain one.
+    """
+    choice = selection.choice
+    percent = choice.rule.otherwise if isinstance(choice.rule, PerType) else selection.top_percent
+    rule = TopPercent(25 if percent is None else percent)
+    rescored = scan.settings.noise_model != plain.settings.noise_model
+    usual = choice.score == "snr" and choice.strategy == "top" and not choice.whole_layers
+    if usual and not rescored and selection.top_percent == rule.percent:
+        return None
+    other = select(plain, Choice(rule, modules=choice.modules, exclude=choice.exclude))
+    found = {}
+    if rescored or choice.score != "snr":
+        found = correlations(scan, score_keys(scan, choice.score, conditions=conditions), score_keys(plain))
+    labels = {group.module_type: group.label for group in other.groups}
+    return Overlap(
+        plain=other.description,
+        shared=len({*selection.weights} & {*other.weights}),
+        jaccard=jaccard(selection.weights, other.weights),
+        correlations={labels[name]: value for name, value in found.items() if name in labels},
+    )
+
+
+_Scores = Mapping[str, ParameterScore]
+
+
+def _ranked(scan: Scan) -> _Scores:
     return {item.name: item for item in scan.parameters if item.kind in RANKED}
 
 
-def _types(first: Scan, second: Scan, missing: Sequence[str], new: Sequence[str]) -> tuple[TypeChange, ...]:
-    one, other = _ranked(first), _ranked(second)
-    both = {name: item.module_type for name, item in (other | one).items()}
-    known = correlations(first, score_keys(first), score_keys(second))
-    prefix = common_prefix(both.values())
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    lost, added = set(missing), set(new)
-    for name, module_type in both.items():
-        counts[module_type][1 if name in lost else 2 if name in added else 0] += 1
+def _types(one: _Scores, other: _Scores, known: Mapping[str, float | None]) -> tuple[TypeChange, ...]:
+    compared = Counter(item.module_type for name, item in one.items() if name in other)
+    missing = Counter(item.module_type for name, item in one.items() if name not in other)
+    new = Counter(item.module_type for name, item in other.items() if name not in one)
+    names = sorted({*compared, *missing, *new}, key=natural_key)
+    prefix = common_prefix(names)
     return tuple(
-        TypeChange(
-            name,
-            name.removeprefix(prefix),
-            compared=counts[name][0],
-            spearman=known.get(name),
-            missing=counts[name][1],
-            new=counts[name][2],
-        )
-        for name in sorted(counts, key=natural_key)
+        TypeChange(name, name.removeprefix(prefix), compared[name], known.get(name), missing[name], new[name])
+        for name in names
     )
 
 
 def _overlap(first: Scan, second: Scan, percent: float) -> SharedTop:
-    choice = Choice(TopPercent(percent))
-    one, other = (frozenset(select(scan, choice).weights) for scan in (first, second))
+    one, other = (frozenset(select_top(scan, percent).weights) for scan in (first, second))
     return SharedTop(percent, len(one), len(other), len(one & other), jaccard(one, other))
 
 
-def _moves(one: dict[str, ParameterScore], other: dict[str, ParameterScore]) -> tuple[Move, ...]:
-    before, after = (_places([scores[name] for name in one if name in other]) for scores in (one, other))
+def _moves(one: _Scores, other: _Scores) -> tuple[Move, ...]:
+    before, after = (_places(scores[name] for name in one if name in other) for scores in (one, other))
+    counts = Counter(one[name].module_type for name in before)
     moves = [
-        Move(name, place, after[name][0], compared)
-        for name, (place, compared) in before.items()
-        if place != after[name][0]
+        Move(name, place, after[name], counts[one[name].module_type])
+        for name, place in before.items()
+        if place != after[name]
     ]
     return tuple(sorted(moves, key=lambda move: (-abs(move.second - move.first), natural_key(move.name))))
 
 
-def _places(parameters: Sequence[ParameterScore]) -> dict[str, tuple[int, int]]:
-    """Name -> rank within the module type, and how many there are."""
-    types: dict[str, list[ParameterScore]] = defaultdict(list)
-    for item in parameters:
-        types[item.module_type].append(item)
-    return {
-        item.name: (place, len(members))
-        for members in types.values()
-        for place, item in enumerate(rank(members), start=1)
-    }
+def _places(parameters: Iterable[ParameterScore]) -> dict[str, int]:
+    """Name -> rank within the module type."""
+    seen: Counter[str] = Counter()
+    places = {}
+    for item in rank(parameters):
+        seen[item.module_type] += 1
+        places[item.name] = seen[item.module_type]
+    return places

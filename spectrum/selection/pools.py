@@ -1,4 +1,4 @@
-"""What is chosen among what: parameters within their module type, or whole layers within their stack."""
+"""Candidates to choose among: parameters within their module type, or whole layers within their stack."""
 
 import hashlib
 from collections import defaultdict
@@ -16,7 +16,7 @@ from spectrum.selection.ranking import rank
 
 @dataclass(frozen=True)
 class Unit:
-    """What is chosen or left as a whole: one parameter, or a layer's ranked parameters."""
+    """A candidate, chosen or left as a whole: one parameter, or a layer's ranked parameters."""
 
     name: str
     key: Key
@@ -25,7 +25,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Pool:
-    """What units are chosen among.
+    """Units that compete.
 
     Attributes:
         name: the module type, or the stack of layers such as `model.layers.*`.
@@ -45,22 +45,19 @@ def module_type_pools(scan: Scan, keys: Mapping[str, Key], module_types: Collect
         if item.kind in RANKED and item.module_type in module_types:
             members[item.module_type].append(item)
     prefix = common_prefix(members)
-    return [
-        Pool(
-            name,
-            name.removeprefix(prefix),
-            tuple(Unit(item.name, keys[item.name], (item,)) for item in rank(members[name], keys)),
-        )
-        for name in sorted(members, key=natural_key)
-    ]
+    units = {
+        name: tuple(Unit(item.name, keys[item.name], (item,)) for item in rank(items, keys))
+        for name, items in members.items()
+    }
+    return [Pool(name, name.removeprefix(prefix), units[name]) for name in sorted(units, key=natural_key)]
 
 
 def layer_pools(types: list[Pool]) -> list[Pool]:
     """A pool for each stack of layers, such as an encoder's and a decoder's.
 
-    A layer scores the mean, over its ranked parameters, of their place within the module type: (n - rank + 1/2) / n
-    for rank 1 to n. So scales do not mix, and a parameter that is alone in its type weighs neither way. Equal layers
-    are ordered by number. Parameters outside numbered layers are in no pool.
+    A layer scores the mean, over its ranked parameters, of (n - rank + 1/2) / n, where rank is that among the n of the
+    module type. So the scales of module types do not mix, and a parameter that is alone in its type counts 1/2. Equal
+    layers are ordered by number. Parameters outside numbered layers are in no pool.
     """
     layers: dict[tuple[str, int], list[tuple[Fraction, ParameterScore]]] = defaultdict(list)
     for pool in types:
@@ -86,21 +83,17 @@ def in_order(pool: Pool, strategy: Strategy, seed: int) -> tuple[Unit, ...]:
     if strategy == "bottom":
         return pool.units[::-1]
     if strategy == "random":
-        return tuple(sorted(pool.units, key=lambda unit: _draw(unit.name, seed)))
+        # A hash and not a generator: the same on every version of Python, whatever other parameters there are.
+        return tuple(sorted(pool.units, key=lambda unit: hashlib.sha256(f"{seed}:{unit.name}".encode()).digest()))
     by_layer = tuple(sorted(pool.units, key=lambda unit: natural_key(unit.name)))
     return by_layer if strategy == "first" else by_layer[::-1]
 
 
 def _places(pool: Pool) -> list[Fraction]:
-    """(n - rank + 1/2) / n of each unit; those with equal keys share the mean of theirs."""
+    """(n - rank + 1/2) / n of each unit; those with equal keys share their mean."""
     n = len(pool.units)
     places: list[Fraction] = []
     for _, tied in groupby(pool.units, key=lambda unit: unit.key):
         count = len(tuple(tied))
         places += [Fraction(2 * (n - len(places)) - count, 2 * n)] * count
     return places
-
-
-def _draw(name: str, seed: int) -> bytes:
-    """A number by chance that depends on seed and name alone: on no version of Python, and on no other parameter."""
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest()

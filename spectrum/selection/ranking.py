@@ -1,18 +1,20 @@
-"""The order within a module type, under each score."""
+"""The order within a module type, by each score."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from math import inf
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
 from spectrum.errors import SelectionError
 from spectrum.naming import RANKED, natural_key
+from spectrum.results import read_extremes
 from spectrum.results.scan import ParameterScore, Scan
 from spectrum.results.spectra import matrix_key
+from spectrum.selection.choice import Choice, ScoreName
 from spectrum.selection.comparison import Key
 
-ScoreName = Literal["snr", "ratio", "stable-rank", "condition"]
 SCORE_NAMES: Mapping[ScoreName, str] = {
     "snr": "SNR",
     "ratio": "ratio",
@@ -22,7 +24,7 @@ SCORE_NAMES: Mapping[ScoreName, str] = {
 
 
 def rank(parameters: Iterable[ParameterScore], keys: Mapping[str, Key] | None = None) -> tuple[ParameterScore, ...]:
-    """Best first. Saturated ones lead, among them the larger sum(sigma)/sigma_1; what is left is ordered by name.
+    """Best first. Saturated ones lead, the larger sum(sigma)/sigma_1 first; remaining ties are ordered by name.
 
     Args:
         parameters: of one module type.
@@ -30,33 +32,32 @@ def rank(parameters: Iterable[ParameterScore], keys: Mapping[str, Key] | None = 
     """
 
     def key(item: ParameterScore) -> Key:
-        return keys[item.name] if keys else snr_key(item)
+        return keys[item.name] if keys else _signal_key(item, item.snr)
 
-    # Names are compared only where scores are equal: their keys cost more than all else.
-    by_score = groupby(sorted(parameters, key=key), key=key)
-    return tuple(item for _, tied in by_score for item in _by_name(tuple(tied)))
-
-
-def snr_key(item: ParameterScore) -> Key:
-    """Sorts the higher SNR first, and before any number those that are saturated."""
-    return _signal_key(item, item.snr)
+    # Names are compared only if scores are equal: natural keys are the most expensive part.
+    ties = [list(tied) for _, tied in groupby(sorted(parameters, key=key), key=key)]
+    return tuple(
+        item
+        for tied in ties
+        for item in (sorted(tied, key=lambda each: natural_key(each.name)) if len(tied) > 1 else tied)
+    )
 
 
 def score_keys(
     scan: Scan, score: ScoreName = "snr", *, conditions: Mapping[str, float] | None = None
 ) -> dict[str, Key]:
-    """What orders the ranked parameters under a score, better ones first; equal keys are ties.
+    """Keys that order the ranked parameters by a score, better ones first; equal keys are ties.
 
-    snr, ratio: higher is better. stable-rank: higher is better, as sum(sigma)/sigma_1 is among saturated ones: the
-    weight is spread over more directions. condition: lower is better, the order in which PEFT's KappaTune trains.
+    snr, ratio: higher is better. stable-rank: higher is better, because the weight is spread over more directions.
+    condition: lower is better, the order in which PEFT's KappaTune trains.
 
     Args:
         scan: whose parameters are ordered.
-        score: by what.
+        score: by which they are ordered.
         conditions: name -> condition number; needed for 'condition' only.
 
     Raises:
-        SelectionError: an imported scan holds nothing but SNR.
+        SelectionError: an imported scan, which holds SNR only.
     """
     items = [item for item in scan.parameters if item.kind in RANKED]
     if score == "condition":
@@ -64,8 +65,25 @@ def score_keys(
             raise SelectionError("Condition numbers are computed from the spectra of a scan; give them.")
         return {item.name: (conditions[item.name],) for item in items}
     if score == "snr":
-        return {item.name: snr_key(item) for item in items}
+        return {item.name: _signal_key(item, item.snr) for item in items}
     return {item.name: _fact_key(item, scan, score) for item in items}
+
+
+def read_conditions(scan: Scan, choice: Choice, spectra: Path) -> dict[str, float] | None:
+    """Condition numbers from the file of the scan's singular values if the choice ranks by them, else None.
+
+    Raises:
+        SelectionError: an imported scan, which has no spectra.
+        ScanFileError: the file is missing, damaged or of other weights.
+    """
+    if choice.score != "condition":
+        return None
+    if scan.settings.origin is not None:
+        raise SelectionError(
+            f"The scan was imported from '{scan.settings.origin}', which holds SNR only: no singular values, and so no "
+            "condition numbers. Choose by --score snr, or scan the model."
+        )
+    return condition_numbers(scan, read_extremes(spectra, fingerprint=scan.model.fingerprint))
 
 
 def condition_numbers(scan: Scan, extremes: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -78,23 +96,16 @@ def condition_numbers(scan: Scan, extremes: Mapping[str, tuple[float, float]]) -
     Raises:
         SelectionError: a matrix without singular values.
     """
-    items = [item for item in scan.parameters if item.kind in RANKED]
+    keys = {
+        item.name: [matrix_key(item.name, matrix.label) for matrix in item.matrices] or [item.name]
+        for item in scan.parameters
+        if item.kind in RANKED
+    }
     try:
-        return {item.name: median(_condition(*extremes[key]) for key in _matrix_keys(item)) for item in items}
+        ends = {name: [extremes[key] for key in matrices] for name, matrices in keys.items()}
     except KeyError as error:
         raise SelectionError(f"The spectra file lacks the matrix {error}. Scan the model again.") from error
-
-
-def _by_name(tied: Sequence[ParameterScore]) -> Sequence[ParameterScore]:
-    return sorted(tied, key=lambda item: natural_key(item.name)) if len(tied) > 1 else tied
-
-
-def _condition(largest: float, smallest: float) -> float:
-    return largest / smallest if smallest > 0 else inf
-
-
-def _matrix_keys(item: ParameterScore) -> Sequence[str]:
-    return [matrix_key(item.name, matrix.label) for matrix in item.matrices] or [item.name]
+    return {name: median(large / small if small > 0 else inf for large, small in pairs) for name, pairs in ends.items()}
 
 
 def _fact_key(item: ParameterScore, scan: Scan, score: Literal["ratio", "stable-rank"]) -> Key:
@@ -107,6 +118,7 @@ def _fact_key(item: ParameterScore, scan: Scan, score: Literal["ratio", "stable-
 
 
 def _signal_key(item: ParameterScore, value: float | None) -> Key:
+    """Sorts higher values first, and saturated ones before any number."""
     if value is not None:
         return (-value, 0.0)
     spread = item.score.nuclear / item.score.sigma_max if item.score and item.score.sigma_max > 0 else 0.0

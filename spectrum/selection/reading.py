@@ -1,13 +1,50 @@
-"""A choice read back from the options of `spectrum select`, as the header of a list holds them."""
+"""A choice as options of `spectrum select`, written and read back; the header of a list holds them."""
 
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from typing import NoReturn, cast, get_args
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, cast, get_args
 
 from spectrum.errors import SelectionError
-from spectrum.selection.choice import Choice, Count, MaxWeights, MinSnr, PerType, Rule, Strategy, TopPercent, Treatment
-from spectrum.selection.ranking import ScoreName
+from spectrum.selection import choice as choices
+from spectrum.selection.choice import Choice, Count, MaxWeights, MinSnr, PerType, Rule, TopPercent
+from spectrum.selection.wording import number, per_type, rule_option
 from spectrum.spectra.snr import NOISE_MODELS, NoiseModel
+
+# Option -> its default, and its values if they are not any text.
+_WORDS: Mapping[str, tuple[str, Sequence[str] | None]] = {
+    "--score": ("snr", get_args(choices.ScoreName)),
+    "--strategy": ("top", get_args(choices.Strategy)),
+    "--modules": ("", None),
+    "--exclude": ("", None),
+    "--embeddings": ("train", get_args(choices.Treatment)),
+    "--norms": ("freeze", get_args(choices.Treatment)),
+    "--noise-model": ("iqr", NOISE_MODELS),
+}
+
+
+def arguments(choice: Choice, noise_model: NoiseModel) -> tuple[str, ...]:
+    """The choice as options of `spectrum select`; those that have their default are left out."""
+    options = {
+        **_rule_options(choice.rule),
+        "--score": choice.score,
+        "--strategy": choice.strategy,
+        **({"--seed": str(choice.seed)} if choice.strategy == "random" else {}),
+        "--modules": ",".join(choice.modules),
+        "--exclude": ",".join(choice.exclude),
+        "--embeddings": choice.embeddings,
+        "--norms": choice.norms,
+        "--noise-model": noise_model,
+    }
+    given = [(name, value) for name, value in options.items() if name not in _WORDS or value != _WORDS[name][0]]
+    flags = ("--whole-layers",) if choice.whole_layers else ()
+    return (*(word for pair in given for word in pair), *flags)
+
+
+def _rule_options(rule: Rule) -> dict[str, str]:
+    if not isinstance(rule, PerType):
+        return dict([rule_option(rule)])
+    others = {} if rule.otherwise is None else {"--top": number(rule.otherwise)}
+    return {"--per-type": per_type(rule.rules), **others}
 
 
 class _Parser(ArgumentParser):
@@ -21,61 +58,50 @@ def read_arguments(words: Sequence[str]) -> tuple[Choice, NoiseModel]:
     Raises:
         SelectionError: the words are not options that choose, or contradict each other.
     """
-    given = _parser().parse_args(words)
-    choice = Choice(
-        _rule(given),
-        score=given.score,
-        strategy=given.strategy,
-        seed=given.seed,
-        whole_layers=given.whole_layers,
-        modules=_patterns(given.modules),
-        exclude=_patterns(given.exclude),
-        embeddings=given.embeddings,
-        norms=given.norms,
-    )
-    return choice, cast("NoiseModel", given.noise_model)
-
-
-def _parser() -> ArgumentParser:
     parser = _Parser(add_help=False, allow_abbrev=False)
-    for name in ("--top", "--min-snr", "--trainable"):
-        parser.add_argument(name, type=float)
-    for name in ("--count", "--max-params"):
-        parser.add_argument(name, type=int)
-    parser.add_argument("--per-type")
-    parser.add_argument("--whole-layers", action="store_true")
-    parser.add_argument("--score", choices=get_args(ScoreName), default="snr")
-    parser.add_argument("--strategy", choices=get_args(Strategy), default="top")
+    for name, (read, _) in _RULES.items():
+        parser.add_argument(name, type=read)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--modules", default="")
-    parser.add_argument("--exclude", default="")
-    parser.add_argument("--embeddings", choices=get_args(Treatment), default="train")
-    parser.add_argument("--norms", choices=get_args(Treatment), default="freeze")
-    parser.add_argument("--noise-model", choices=NOISE_MODELS, default="iqr")
-    return parser
+    parser.add_argument("--whole-layers", action="store_true")
+    for name, (default, values) in _WORDS.items():
+        parser.add_argument(name, default=default, choices=values)
+    given = {f"--{name.replace('_', '-')}": value for name, value in vars(parser.parse_args(words)).items()}
+    choice = Choice(
+        _rule({name: given[name] for name in _RULES if given[name] is not None}),
+        score=given["--score"],
+        strategy=given["--strategy"],
+        seed=given["--seed"],
+        whole_layers=given["--whole-layers"],
+        modules=_patterns(given["--modules"]),
+        exclude=_patterns(given["--exclude"]),
+        embeddings=given["--embeddings"],
+        norms=given["--norms"],
+    )
+    return choice, cast("NoiseModel", given["--noise-model"])
 
 
-def _rule(given: Namespace) -> Rule:
-    rules: list[Rule] = []
-    if given.per_type is not None:
-        rules.append(PerType(tuple(map(_share, given.per_type.split(","))), otherwise=given.top))
-    elif given.top is not None:
-        rules.append(TopPercent(given.top))
-    rules += [Count(given.count)] if given.count is not None else []
-    rules += [MinSnr(given.min_snr)] if given.min_snr is not None else []
-    if given.max_params is not None or given.trainable is not None:
-        rules.append(MaxWeights(given.max_params, given.trainable))
-    if len(rules) > 1:
-        raise SelectionError("they hold several rules")
-    return rules[0] if rules else TopPercent(25)
+def shares(text: str) -> tuple[tuple[str, float], ...]:
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    return tuple((pattern, float(percent)) for pattern, _, percent in pairs)
 
 
-def _share(text: str) -> tuple[str, float]:
-    pattern, _, percent = text.rpartition("=")
-    try:
-        return pattern, float(percent)
-    except ValueError as error:
-        raise SelectionError(f"'{text}' is not PATTERN=PERCENT") from error
+# Option -> how its value is read, and the rule that it makes.
+_RULES: Mapping[str, tuple[Callable[[str], Any], Callable[[Any], Rule]]] = {
+    "--top": (float, TopPercent),
+    "--per-type": (shares, PerType),
+    "--count": (int, Count),
+    "--min-snr": (float, MinSnr),
+    "--max-params": (int, lambda limit: MaxWeights(limit=limit)),
+    "--trainable": (float, lambda percent: MaxWeights(model_percent=percent)),
+}
+
+
+def _rule(given: Mapping[str, Any]) -> Rule:
+    if given.keys() == {"--top", "--per-type"}:
+        return PerType(given["--per-type"], otherwise=given["--top"])
+    if len(given) > 1:
+        raise SelectionError(f"{' and '.join(given)} exclude each other")
+    return next((_RULES[name][1](value) for name, value in given.items()), TopPercent(25))
 
 
 def _patterns(text: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 from spectrum.results.scan import Settings
 from spectrum.selection.choice import Choice, Count, MaxWeights, MinSnr, PerType, TopPercent
@@ -17,39 +18,16 @@ def describe(choice: Choice, noise_model: NoiseModel, *, percent: float | None =
     Args:
         choice: what is asked for.
         noise_model: of the SNR.
-        percent: what a `MaxWeights` came to.
+        percent: the percentage that a `MaxWeights` allows.
     """
-    by = score_words(choice, noise_model)
     control = {
         "bottom": "the lowest ranked",
         "random": f"drawn at random (seed {choice.seed})",
         "first": "the first layers",
         "last": "the last layers",
     }
-    amount = _amount(choice, by, percent)
+    amount = _amount(choice, noise_model, percent)
     return amount if choice.strategy == "top" else f"{control[choice.strategy]}, in the numbers of: {amount}"
-
-
-def score_words(choice: Choice, noise_model: NoiseModel) -> str:
-    """What ranks the parameters."""
-    return SCORE_NAMES[choice.score] + (f" (noise model {noise_model})" if _thresholded(choice) else "")
-
-
-def arguments(choice: Choice, noise_model: NoiseModel) -> tuple[str, ...]:
-    """The choice as options of `spectrum select`; what is not there has the default."""
-    options: dict[str, str | None] = {
-        **_rule_options(choice),
-        "--score": None if choice.score == "snr" else choice.score,
-        "--strategy": None if choice.strategy == "top" else choice.strategy,
-        "--seed": str(choice.seed) if choice.strategy == "random" else None,
-        "--modules": ",".join(choice.modules) or None,
-        "--exclude": ",".join(choice.exclude) or None,
-        "--embeddings": None if choice.embeddings == "train" else choice.embeddings,
-        "--norms": None if choice.norms == "freeze" else choice.norms,
-        "--noise-model": None if noise_model == "iqr" else noise_model,
-    }
-    flags = ("--whole-layers",) if choice.whole_layers else ()
-    return (*(word for name, value in options.items() if value is not None for word in (name, value)), *flags)
 
 
 def tag(choice: Choice, settings: Settings) -> str:
@@ -76,15 +54,32 @@ def tag(choice: Choice, settings: Settings) -> str:
 
 
 def number(value: float) -> str:
-    """A number as the user typed it, short of padding; it reads back as the same one."""
+    """A number as the user typed it, without padding; it reads back as the same one."""
     return repr(float(value)).removesuffix(".0")
+
+
+def per_type(rules: Iterable[tuple[str, float]]) -> str:
+    """Rules of a `PerType` as `--per-type` takes them."""
+    return ",".join(f"{pattern}={number(share)}" for pattern, share in rules)
+
+
+def rule_option(rule: TopPercent | Count | MinSnr | MaxWeights) -> tuple[str, str]:
+    """A rule as an option of `spectrum select`, and its value."""
+    if isinstance(rule, TopPercent):
+        return "--top", number(rule.percent)
+    if isinstance(rule, Count):
+        return "--count", str(rule.count)
+    if isinstance(rule, MinSnr):
+        return "--min-snr", number(rule.snr)
+    return ("--max-params", str(rule.limit)) if rule.limit is not None else ("--trainable", _model_percent(rule))
 
 
 def _thresholded(choice: Choice) -> bool:
     return choice.score in ("snr", "ratio")
 
 
-def _amount(choice: Choice, by: str, percent: float | None) -> str:
+def _amount(choice: Choice, noise_model: NoiseModel, percent: float | None) -> str:
+    by = SCORE_NAMES[choice.score] + (f" (noise model {noise_model})" if _thresholded(choice) else "")
     of = "of the layers, whole," if choice.whole_layers else "of each module type"
     rule = choice.rule
     if isinstance(rule, TopPercent):
@@ -97,44 +92,21 @@ def _amount(choice: Choice, by: str, percent: float | None) -> str:
         others = () if rule.otherwise is None else (("the others", rule.otherwise),)
         parts = [f"{number(share)} % of {pattern}" for pattern, share in (*rule.rules, *others)]
         return f"top {', '.join(parts)} by {by}"
-    limit = (
-        f"{rule.limit:,} weights" if rule.limit is not None else f"{number(rule.model_percent or 0)} % of all weights"
-    )
+    limit = f"{rule.limit:,} weights" if rule.limit is not None else f"{_model_percent(rule)} % of all weights"
     return f"top {number(percent or 0)} % {of} by {by}, the most that trains at most {limit}"
+
+
+def _model_percent(rule: MaxWeights) -> str:
+    return number(rule.model_percent or 0)
 
 
 def _rule_tag(choice: Choice) -> str:
     rule = choice.rule
-    if isinstance(rule, TopPercent):
-        return f"{choice.strategy}{number(rule.percent)}"
-    if isinstance(rule, Count):
-        return f"count{rule.count}"
-    if isinstance(rule, MinSnr):
-        return f"min-snr{number(rule.snr)}"
-    if isinstance(rule, MaxWeights):
-        return f"max-params{rule.limit}" if rule.limit is not None else f"trainable{number(rule.model_percent or 0)}"
-    return _per_type_tag(rule)
-
-
-def _rule_options(choice: Choice) -> dict[str, str | None]:
-    rule = choice.rule
-    if isinstance(rule, TopPercent):
-        return {"--top": number(rule.percent)}
-    if isinstance(rule, Count):
-        return {"--count": str(rule.count)}
-    if isinstance(rule, MinSnr):
-        return {"--min-snr": number(rule.snr)}
-    if isinstance(rule, MaxWeights):
-        percent = None if rule.model_percent is None else number(rule.model_percent)
-        return {"--max-params": None if rule.limit is None else str(rule.limit), "--trainable": percent}
-    rules = ",".join(f"{pattern}={number(share)}" for pattern, share in rule.rules)
-    return {"--per-type": rules, "--top": None if rule.otherwise is None else number(rule.otherwise)}
-
-
-def _per_type_tag(rule: PerType) -> str:
-    others = () if rule.otherwise is None else (("*", rule.otherwise),)
-    text = ",".join(f"{pattern}={number(share)}" for pattern, share in (*others, *rule.rules))
-    return f"per-type-{_readable(text)}"
+    if isinstance(rule, PerType):
+        others = () if rule.otherwise is None else (("*", rule.otherwise),)
+        return f"per-type-{_readable(per_type((*others, *rule.rules)))}"
+    name, value = rule_option(rule)
+    return f"{choice.strategy if name == '--top' else name.removeprefix('--')}{value}"
 
 
 def _patterns_tag(word: str, patterns: tuple[str, ...]) -> str:

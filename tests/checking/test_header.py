@@ -9,8 +9,7 @@ from checking.conftest import CONFIG, SCAN
 from spectrum.checking.config import read_header
 from spectrum.errors import SelectionError
 from spectrum.selection import Choice, Count, MaxWeights, MinSnr, PerType, TopPercent
-from spectrum.selection.reading import read_arguments
-from spectrum.selection.wording import arguments
+from spectrum.selection.reading import arguments, read_arguments
 
 # Options of select.
 CHOICES = [

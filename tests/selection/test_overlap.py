@@ -14,7 +14,7 @@ _SCAN = make_scan(
 
 
 def _compare(choice, scan=_SCAN, plain=_SCAN):
-    return overlap(select(scan, choice), choice, scan, plain)
+    return overlap(select(scan, choice), scan, plain)
 
 
 def test_another_score():

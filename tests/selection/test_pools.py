@@ -70,7 +70,7 @@ def test_each_stack_by_itself():
     (warning,) = selection.warnings
     assert warning == (
         "1 ranked parameters outside numbered layers, such as 'projector.weight', are frozen, "
-        "for whole layers are chosen."
+        "because whole layers are chosen."
     )
 
 
