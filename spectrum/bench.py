@@ -21,13 +21,7 @@ from spectrum.spectra.solver import Spectrum, batch_singular_values
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape of weight matrix in a model.
-
-    Attributes:
-        rows: as stored.
-        cols: as stored.
-        per_layer: how many a layer has.
-    """
+    """A shape of weight matrix, as stored, and how many of it a layer has."""
 
     rows: int
     cols: int
@@ -69,12 +63,12 @@ class Measurement:
     Attributes:
         shape: rows and cols.
         matrices: how many were timed together.
-        plain_seconds: median of one SVD after the other, for all of them.
-        seconds: median of ours, for all of them.
+        plain_seconds: median time of the plain SVD for all of them.
+        seconds: median time of ours for all of them.
         ratio: median over the pairs of plain over ours.
-        deviation: largest relative difference of SNR from a float64 SVD; None where that was not asked for.
-        peak_bytes: of a process that does nothing else, imports included; of the GPU's memory on a GPU.
-        rate_share: multiplications needed per second, over those of this machine's matrix product.
+        deviation: relative difference of the SNR from that of a float64 SVD; None if it was not asked for.
+        peak_bytes: memory of a process that does nothing else, imports included; on a GPU that of the GPU.
+        rate_share: multiplications per second, over those of this machine's matrix product.
     """
 
     shape: tuple[int, int]
@@ -95,14 +89,11 @@ def measure(
     The plain method is that of the authors' program: torch.linalg.svdvals of the float32 matrix, one at a time.
 
     Args:
-        model: whose shapes.
+        model: whose shapes are measured.
         layers: how many layers' matrices are timed together.
         pairs: of measurements, after one that does not count.
         device: as torch names it.
-        accuracy: compare with a float64 SVD, which takes longer than all else.
-
-    Yields:
-        A measurement for each shape, as soon as it is made.
+        accuracy: compare with a float64 SVD, which takes longest.
     """
     rate = product_rate(device)
     for shape in model.shapes:
@@ -130,7 +121,7 @@ def estimate_seconds(model: ModelShapes, measurements: Sequence[Measurement], *,
 
 
 def multiplications(rows: int, cols: int) -> float:
-    """What the fast path needs for one matrix: one triangle of its Gram matrix, and that in tridiagonal form.
+    """Multiplications for one matrix: one triangle of its Gram matrix, and its tridiagonal form.
 
     Source: Golub and Van Loan, Matrix Computations, section 8.3.1: 4/3 p^3 operations, half of them multiplications.
     """
@@ -157,19 +148,19 @@ def peak_bytes(shape: Shape, dtype: torch.dtype, device: str) -> int:
             return pool.submit(_peak_of_process, shape, dtype).result()
         except BrokenProcessPool as error:
             raise SpectrumError(
-                f"The process that measures the memory of {shape.rows} x {shape.cols} was killed, probably for want "
-                "of memory. Close other programs, or measure a smaller model with --like."
+                f"The process that measures the memory of {shape.rows} x {shape.cols} was killed, probably because "
+                "memory ran out. Close other programs, or measure a smaller model with --like."
             ) from error
 
 
 def _peak_of_process(shape: Shape, dtype: torch.dtype) -> int:
     torch.manual_seed(0)
     matrix = torch.empty(shape.rows, shape.cols, dtype=dtype)
-    for row in range(0, shape.rows, 512):  # in parts, or making the matrix would take more than decomposing it
+    for row in range(0, shape.rows, 512):  # in parts: the whole float32 matrix would take more than decomposing it
         matrix[row : row + 512] = 0.02 * torch.randn(min(512, shape.rows - row), shape.cols)
     batch_singular_values([matrix])
     status = Path("/proc/self/status")
-    if status.exists():  # Linux hands ru_maxrss down from the process that started this one
+    if status.exists():  # on Linux, ru_maxrss includes the process that started this one
         (peak,) = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
         return int(peak) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -194,13 +185,14 @@ def _pair(matrices: Sequence[torch.Tensor], device: str) -> tuple[float, float]:
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    start = perf_counter()
+    def now() -> float:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        return perf_counter()
+
+    start = now()
     work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return perf_counter() - start
+    return now() - start
 
 
 def _deviation(matrix: torch.Tensor, device: str) -> float:

@@ -1,23 +1,21 @@
-"""The embedded demo: a small checkpoint of real shape, so that the main job can be tried without a download."""
+"""The embedded demo: a small checkpoint to try a scan on without a download."""
 
 import json
 import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from safetensors.torch import save_file
 
 from spectrum.errors import SpectrumError
-
-if TYPE_CHECKING:
-    import torch
 
 NAME = "spectrum-demo"
 LAYERS, HIDDEN, INTERMEDIATE, KEY_VALUE, VOCABULARY = 24, 256, 704, 128, 2048
 SHARD_LAYERS = 8
-_VERSION = 1  # part of the folder's name: a demo of another program version is not taken for this one's
+_VERSION = 1  # in the folder's name, so that a demo with other weights is made anew
 
 
 def demo_checkpoint() -> Path:
@@ -48,8 +46,6 @@ def demo_checkpoint() -> Path:
 
 
 def _write(folder: Path) -> None:
-    from safetensors.torch import save_file  # noqa: PLC0415  torch, which `--help` must not load
-
     shards = [_outer()] + [_layers(start) for start in range(0, LAYERS, SHARD_LAYERS)]
     names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
     for name, tensors in zip(names, shards, strict=True):
@@ -77,9 +73,7 @@ def _config() -> dict[str, object]:
     }
 
 
-def _outer() -> "dict[str, torch.Tensor]":
-    import torch  # noqa: PLC0415
-
+def _outer() -> dict[str, torch.Tensor]:
     return {
         "model.embed_tokens.weight": _weight(VOCABULARY, HIDDEN, 0, 0),
         "lm_head.weight": _weight(VOCABULARY, HIDDEN, 0, 1),
@@ -87,9 +81,7 @@ def _outer() -> "dict[str, torch.Tensor]":
     }
 
 
-def _layers(start: int) -> "dict[str, torch.Tensor]":
-    import torch  # noqa: PLC0415
-
+def _layers(start: int) -> dict[str, torch.Tensor]:
     shapes = {
         "self_attn.q_proj": (HIDDEN, HIDDEN),
         "self_attn.k_proj": (KEY_VALUE, HIDDEN),
@@ -108,10 +100,8 @@ def _layers(start: int) -> "dict[str, torch.Tensor]":
     return tensors
 
 
-def _weight(rows: int, cols: int, layer: int, number: int) -> "torch.Tensor":
-    """Noise with planted directions: how strong they are varies with depth, differently for each projection."""
-    import torch  # noqa: PLC0415
-
+def _weight(rows: int, cols: int, layer: int, number: int) -> torch.Tensor:
+    """Noise with planted directions, whose strength varies with depth, differently for each projection."""
     random = np.random.default_rng([_VERSION, layer, number])
     strength = 1.5 + 1.2 * np.sin(2 * np.pi * (layer / LAYERS + number / 9)) + 0.2 * random.standard_normal()
     directions = 12

@@ -6,10 +6,9 @@ from spectrum.exporting.header import adapted_words, trainable_words
 from spectrum.exporting.into import put_into
 from spectrum.exporting.lora import LoraOptions
 from spectrum.exporting.mlx_lm import to_mlx_lm
-from spectrum.exporting.names import to_names, to_regex
+from spectrum.exporting.names import to_json, to_names, to_regex
 from spectrum.exporting.peft import to_peft
 from spectrum.exporting.rehearsal import rehearse
-from spectrum.exporting.selection_json import to_json
 from spectrum.exporting.swift import to_swift
 from spectrum.exporting.targets import (
     ADAPTERS,

@@ -1,18 +1,18 @@
 """`unfrozen_parameters` for Axolotl.
 
-How Axolotl reads it (axolotl 0.19.0, utils/freeze.py): a final `[a:b]` is a range of rows; every dot that no `+`
-follows is escaped; the pattern is matched from the start of the parameter's name. So the dots of a name are left
-bare (an escaped one would match a backslash) and everything else that means something to `re` is escaped.
+How Axolotl reads it (axolotl 0.19.0, utils/freeze.py): a final `[a:b]` is a range of rows; every dot is escaped unless
+a `+` follows; the pattern is matched from the start of the parameter's name. So the dots of a name are left bare (an
+escaped one would match a backslash) and every other special character of `re` is escaped.
 """
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from spectrum.exporting.header import comment, header, refuse_control, scalar
 from spectrum.exporting.matching import ANY_EXPERT, confirm, expanded, runtime_names
-from spectrum.results.scan import ParameterScore, Scan
-from spectrum.selection import Group, Selection, rank
+from spectrum.results.scan import Scan
+from spectrum.selection import Group, Selection, rank, with_biases
 
 # utils/freeze.py, LayerNamePattern._parse_pattern: the pattern of the name, and the range.
 ROWS = re.compile(r"^(.+)\[([0-9]*)(?::([0-9]*))?\]$")
@@ -30,7 +30,7 @@ def to_axolotl(selection: Selection, scan: Scan) -> str:
 
 
 def pattern(name: str) -> str:
-    """The anchored pattern that matches this parameter only; `*` in a name stands for every expert's number.
+    """The anchored pattern that matches this parameter only; `*` in a name is every expert's number.
 
     Raises:
         SelectionError: the name holds a control character.
@@ -50,59 +50,42 @@ def check_patterns(patterns: Sequence[str], selection: Selection, scan: Scan) ->
     """Match the patterns back, as Axolotl does, against all parameters of the model.
 
     Raises:
-        SelectionError: they match something else than the selection.
+        SelectionError: they do not match exactly the selection.
     """
     members = runtime_names(scan)
     every = sorted(name for group in members.values() for name in group)
-    matched = {name for text in patterns for name in matches_as_axolotl(text, every)}
+    matched = {name for text in patterns for name in _matches(text, every)}
     confirm(matched, expanded(selection.names, members), "Axolotl")
 
 
-def matches_as_axolotl(text: str, names: Sequence[str]) -> Iterator[str]:
-    """Of sorted names those that a pattern matches.
-
-    Only those are tried that begin with what stands before the pattern's first special.
-    """
+def _matches(text: str, names: Sequence[str]) -> Iterator[str]:
+    """Of sorted names those that a pattern matches."""
     compiled = compile_as_axolotl(text)
     literal = re.match(r"\^?([A-Za-z0-9_.\-]*)", text)
     assert literal is not None
-    prefix = literal.group(1)
-    for position in range(bisect_left(names, prefix), len(names)):
-        if not names[position].startswith(prefix):
+    # Only names that begin with the literal part of the pattern can match: thousands of patterns meet as many names.
+    for position in range(bisect_left(names, literal[1]), len(names)):
+        if not names[position].startswith(literal[1]):
             return
         if compiled.match(names[position]):
             yield names[position]
 
 
 def _body(selection: Selection) -> Iterator[str]:
-    for name in selection.embeddings:
-        yield from _items([name])
-        if name in selection.biases:
-            yield from _items([selection.biases[name]])
+    def items(names: Sequence[str]) -> Iterator[str]:
+        yield from (f"- {scalar(pattern(name))}" for name in with_biases(names, selection.biases))
+
+    yield from items(selection.embeddings)
     if selection.norms:
         yield f"# norms: all {len(selection.norms)}"
-        yield from _items(selection.norms)
+        yield from items(selection.norms)
     for group in selection.groups:
         yield comment(f"{group.label}: {group.count} of {len(group.ranked)}{_range(group)}")
-        for item in group.selected:
-            yield from _items([item.name])
-            if item.name in selection.biases:
-                yield from _items([selection.biases[item.name]])
-
-
-def _items(names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        yield f"- {scalar(pattern(name))}"
+        yield from items([item.name for item in group.selected])
 
 
 def _range(group: Group) -> str:
     """Highest and lowest SNR of the selected ones, whatever they were chosen by."""
-    if not group.selected:
-        return ""
     by_snr = rank(group.selected)
-    best, worst = _shown(by_snr[0]), _shown(by_snr[-1])
-    return f", SNR {best}" if group.count == 1 else f", SNR {best} to {worst}"
-
-
-def _shown(item: ParameterScore) -> str:
-    return "saturated" if item.snr is None else f"{item.snr:.4g}"
+    shown = ["saturated" if item.snr is None else f"{item.snr:.4g}" for item in (*by_snr[:1], *by_snr[1:][-1:])]
+    return f", SNR {' to '.join(shown)}" if shown else ""

@@ -1,15 +1,15 @@
 """Axolotl: the config lines for LoRA or QLoRA on the selected modules.
 
-Axolotl 0.19.0 (loaders/adapter.py) hands them to PEFT as they stand; see `lora` for how PEFT reads them.
-Without dropout: PEFT cannot drop out the input of a parameter, and Axolotl refuses the two together.
+Axolotl 0.19.0 (loaders/adapter.py) passes them to PEFT unchanged; see `lora` for how PEFT reads them. There is no
+dropout: PEFT cannot drop out the input of a parameter, and Axolotl refuses the two together.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from spectrum.errors import SelectionError
 from spectrum.exporting.header import header, scalar
-from spectrum.exporting.lora import LoraOptions, LoraTargets, lora_targets
+from spectrum.exporting.lora import LoraOptions, LoraTargets, Setting, lora_targets
 from spectrum.results.scan import Scan
 from spectrum.selection import Selection
 
@@ -21,47 +21,33 @@ def to_axolotl_lora(selection: Selection, scan: Scan, options: LoraOptions) -> t
     """The selection as YAML to paste into an Axolotl config, and notes for the user.
 
     Raises:
-        SelectionError: what PEFT or Axolotl cannot express, or would match otherwise.
+        SelectionError: a selection that PEFT or Axolotl cannot express, or would match differently.
     """
     targets = lora_targets(selection, scan, options)
     _check(targets)
-    lines = [*header(selection, scan, adapters=True), *_scalars(options, targets)]
-    return "\n".join([*lines, *_lists(targets)]) + "\n", targets.notes
+    settings = targets.settings()
+    lines = [
+        *header(selection, scan, adapters=True),
+        f"adapter: {'qlora' if options.four_bit else 'lora'}",
+        *(["load_in_4bit: true"] if options.four_bit else []),
+        f"lora_r: {options.r}",
+        f"lora_alpha: {options.lora_alpha}",
+        "lora_dropout: 0.0",
+        *(["peft_ensure_weight_tying: true"] if settings.pop("ensure_weight_tying", False) else []),
+        *(line for name, value in settings.items() for line in _entry(f"lora_{name}", value)),
+    ]
+    return "\n".join(lines) + "\n", targets.notes
 
 
-def _scalars(options: LoraOptions, targets: LoraTargets) -> Iterator[str]:
-    yield f"adapter: {'qlora' if options.four_bit else 'lora'}"
-    if options.four_bit:
-        yield "load_in_4bit: true"
-    yield f"lora_r: {options.r}"
-    yield f"lora_alpha: {options.lora_alpha}"
-    yield "lora_dropout: 0.0"
-    if targets.tied:
-        yield "peft_ensure_weight_tying: true"
-
-
-def _lists(targets: LoraTargets) -> Iterator[str]:
-    if isinstance(targets.modules, str):
-        yield f"lora_target_modules: {scalar(targets.modules)}"
-    else:
-        yield from _list("lora_target_modules", targets.modules)
-    yield from _list("lora_target_parameters", targets.parameters)
-    yield from _list("lora_modules_to_save", targets.saved)
-    yield from _mapping("lora_rank_pattern", targets.ranks)
-    yield from _mapping("lora_alpha_pattern", targets.alphas)
-
-
-def _list(key: str, names: Iterable[str]) -> Iterator[str]:
-    lines = [f"- {scalar(name)}" for name in names]
-    if lines:
+def _entry(key: str, value: Setting) -> Iterator[str]:
+    if isinstance(value, str):
+        yield f"{key}: {scalar(value)}"
+    elif isinstance(value, dict):
         yield f"{key}:"
-        yield from lines
-
-
-def _mapping(key: str, numbers: dict[str, int]) -> Iterator[str]:
-    if numbers:
+        yield from (f"  {scalar(name)}: {number}" for name, number in value.items())
+    elif isinstance(value, tuple):
         yield f"{key}:"
-        yield from (f"  {scalar(name)}: {number}" for name, number in numbers.items())
+        yield from (f"- {scalar(name)}" for name in value)
 
 
 def _check(targets: LoraTargets) -> None:
@@ -71,7 +57,8 @@ def _check(targets: LoraTargets) -> None:
             re.compile(name)
         except re.error as error:
             raise SelectionError(
-                f"Axolotl reads lora_target_modules as expressions, and '{name}' is none. Leave it out with --exclude."
+                f"Axolotl reads lora_target_modules as expressions, and '{name}' is not one. Leave it out with "
+                "--exclude."
             ) from error
         if len(name) > _LONGEST_KEY:
             raise SelectionError(

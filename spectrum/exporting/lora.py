@@ -2,14 +2,14 @@
 
 How PEFT 0.20 reads it (tuners/tuners_utils.py, utils/other.py, utils/transformers_weight_conversion.py):
 
-- an entry of a `target_modules` list is a module's full name, or what a module's name ends with behind a dot; so is
-  one of `target_parameters`, among parameters. A `target_modules` string is one expression for re.fullmatch.
-- on transformers 5, in models of stacked experts, an entry that ends in `gate_proj`, `up_proj`, `down_proj` (or `w1`,
+- An entry of a `target_modules` list is a module's full name, or its end after a dot; likewise `target_parameters`
+  among parameters. A `target_modules` string is one expression for re.fullmatch.
+- On transformers 5, in models of stacked experts, an entry that ends in `gate_proj`, `up_proj`, `down_proj` (or `w1`,
   `w2`, `w3`) or `gate` is taken for the experts of transformers 4 and becomes all experts of all layers; a string is
-  resolved to such last names first. So there the linear layers that are called like that (shared experts, the dense
-  layers among the others) are named by their parameter, and a string is never written.
-- `modules_to_save` are matched by what a module's name ends with, without a dot, and read as an expression where
-  adapters are kept off them. A module inside one whose parameter is adapted has another name by then.
+  first resolved to such last names. So there, linear layers with these names (shared experts, dense layers among the
+  others) are named by their parameter, and a string is never written.
+- `modules_to_save` are matched by the end of a module's name, without a dot, and read as an expression where adapters
+  are kept off them. A module inside one whose parameter is adapted has another name by then.
 """
 
 import re
@@ -17,17 +17,21 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import log2
 from statistics import median
+from typing import TypeAlias
 
 from spectrum.errors import SelectionError
 from spectrum.exporting.header import refuse_control
 from spectrum.exporting.matching import confirm, escaped, expanded, expression, runtime_names
-from spectrum.results.scan import ParameterScore, Scan, Unscored
+from spectrum.results.scan import ParameterScore, Scan
 from spectrum.selection import Group, Selection, embedding_size
 
 _OF_EXPERTS = re.compile(r"(^|\.)(gate|gate_proj|up_proj|down_proj|w1|w2|w3)$")
 _TIEABLE = "embed_tokens"  # the name under which PEFT finds an embedding that the head is tied to
 DEFAULT_RANK = 16
 _STEPS = 2  # ranks lie between a quarter and four times the one asked for
+
+
+Setting: TypeAlias = bool | str | tuple[str, ...] | dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,11 @@ class LoraTargets:
     """The selection as PEFT takes it.
 
     Attributes:
-        modules: full names, or one expression where a model holds one module per expert.
-        parameters: full names of what no linear layer owns, such as stacked experts.
+        modules: full names, or one expression if the model has one module per expert.
+        parameters: full names of parameters that no linear layer owns, such as stacked experts.
         saved: modules that are trained in full: embeddings and norms.
         tied: the head shares the weights of the embedding among `saved`.
-        ranks: expression -> rank, where it is not the one asked for.
+        ranks: expression -> rank, if it is not the one asked for.
         alphas: the same for alpha, so that alpha / rank stays as it is.
         notes: whole sentences on what the user should know.
     """
@@ -79,27 +83,39 @@ class LoraTargets:
     alphas: dict[str, int]
     notes: tuple[str, ...]
 
+    def settings(self) -> dict[str, Setting]:
+        """The arguments of LoraConfig that are not empty."""
+        settings: dict[str, Setting] = {
+            "target_modules": self.modules,
+            "target_parameters": self.parameters,
+            "modules_to_save": self.saved,
+            "ensure_weight_tying": self.tied,
+            "rank_pattern": self.ranks,
+            "alpha_pattern": self.alphas,
+        }
+        return {name: value for name, value in settings.items() if value}
+
 
 def lora_targets(selection: Selection, scan: Scan, options: LoraOptions) -> LoraTargets:
-    """What LoRA adapts and what is trained beside it, matched back the way PEFT matches.
+    """The modules that LoRA adapts and those trained beside them, matched back the way PEFT matches.
 
     Raises:
-        SelectionError: what PEFT cannot express, or would match otherwise.
+        SelectionError: a selection that PEFT cannot express, or would match differently.
     """
     for name in selection.names:
         refuse_control(name)
-    chosen = [item for group in selection.groups for item in group.selected]
-    if not chosen:
+    if not selection.weights:
         raise SelectionError("No weight matrix is selected, so there is nothing that LoRA could adapt.")
-    stacked = _has_stacked_experts(scan)
-    by_parameter = [item for item in chosen if _needs_parameter(item, stacked=stacked)]
+    stacked = any(item.kind == "experts" and "*" not in item.name for item in scan.entries)
+    by_parameter = [item for item in selection.chosen if _needs_parameter(item, stacked=stacked)]
     parameters = tuple(item.name for item in by_parameter)
     known = frozenset(parameters)
-    by_module = [item for item in chosen if item.name not in known]
+    by_module = [item for item in selection.chosen if item.name not in known]
     if options.four_bit:
         _refuse_four_bit(by_parameter)
     ranks = _ranks(selection.groups, options) if options.by_snr else {}
-    keys = {item.name: _key(_owner(item.name)) for item in by_module} | {name: _key(name) for name in parameters}
+    # PEFT puts an optional prefix before a key that it matches; `^` in the key leaves no room for one.
+    keys = {name: f"^{escaped(name if name in known else _owner(name))}" for name in selection.weights}
     targets = LoraTargets(
         modules=_modules(by_module, scan, stacked=stacked),
         parameters=parameters,
@@ -114,7 +130,7 @@ def lora_targets(selection: Selection, scan: Scan, options: LoraOptions) -> Lora
 
 
 def _modules(items: Sequence[ParameterScore], scan: Scan, *, stacked: bool) -> tuple[str, ...] | str:
-    """A list where that is short; thousands of experts of transformers 4 become one expression."""
+    """A list, or one expression for thousands of experts of transformers 4."""
     owners = [_owner(item.name) for item in items]
     if any("*" in owner for owner in owners):
         if stacked:
@@ -126,17 +142,11 @@ def _modules(items: Sequence[ParameterScore], scan: Scan, *, stacked: bool) -> t
     return tuple(owners)
 
 
-def _has_stacked_experts(scan: Scan) -> bool:
-    return any(item.kind == "experts" and "*" not in item.name for item in _entries(scan))
-
-
 def _needs_parameter(item: ParameterScore, *, stacked: bool) -> bool:
-    """Whether PEFT must be given the parameter instead of the module that owns it.
-
-    Routers, because since transformers 5 most are no linear layers.
-    """
+    """Whether PEFT must be given the parameter instead of the module that owns it."""
     if "*" in item.name:
         return False
+    # Since transformers 5 most routers are not linear layers.
     if item.kind in ("experts", "router") or not item.name.endswith(".weight"):
         return True
     return stacked and _OF_EXPERTS.search(_owner(item.name)) is not None
@@ -154,26 +164,26 @@ def _refuse_four_bit(items: Sequence[ParameterScore]) -> None:
 
 
 def _is_tied(selection: Selection, scan: Scan) -> bool:
-    """Whether a head shares the embedding's weights: then none is a parameter of its own.
+    """Whether a head shares the embedding's weights, and so is not a parameter of its own.
 
     Raises:
         SelectionError: PEFT would train a copy that the head does not share.
     """
-    if any(item.kind == "head" for item in _entries(scan)):
+    if any(item.kind == "head" for item in scan.entries):
         return False
     if not any(_owner(name).rpartition(".")[2] == _TIEABLE for name in selection.embeddings):
         raise SelectionError(
             f"'{selection.embeddings[0]}' may share its weights with the head, and PEFT keeps the two together only "
-            f"where the embedding is called {_TIEABLE}. Pass --embeddings freeze."
+            f"if the embedding is called {_TIEABLE}. Pass --embeddings freeze."
         )
     return True
 
 
 def _ranks(groups: Sequence[Group], options: LoraOptions) -> dict[str, int]:
-    """Ranks that differ from the one asked for.
+    """Parameter -> rank, if it differs from the one asked for.
 
-    They are that one times the SNR over the median of the module type's selected, as a power of two. A saturated
-    parameter counts as one of the highest number there is.
+    It is that one times a power of two near SNR / median SNR of the module type's selected parameters. A saturated
+    parameter counts as the highest number there is.
     """
     ranks = {}
     for group in groups:
@@ -188,42 +198,38 @@ def _ranks(groups: Sequence[Group], options: LoraOptions) -> dict[str, int]:
     return ranks
 
 
-def _key(path: str) -> str:
-    """PEFT puts an optional prefix before a key that it matches; `^` in the key leaves no room for one."""
-    return f"^{escaped(path)}"
-
-
-def _embedding_note(selection: Selection, scan: Scan) -> str:
-    if not selection.embeddings:
-        return "Embedding and head are frozen, as is usual with adapters. --embeddings train trains them as well."
-    size = embedding_size(selection, scan)
-    amount = "" if size is None else f", {size:,} weights,"
-    return f"Embedding and head{amount} are trained in full beside the adapters. --embeddings freeze leaves them out."
-
-
-def _notes(selection: Selection, scan: Scan, by_parameter: Sequence[ParameterScore], options: LoraOptions) -> list[str]:
-    notes = [_embedding_note(selection, scan)]
+def bias_notes(selection: Selection) -> Iterator[str]:
+    """That LoRA leaves out the biases of a selection, if it has some."""
     if selection.biases:
-        notes.append(
-            f"LoRA adapts matrices: the {len(selection.biases)} biases beside selected weights stay as they are."
-        )
-    if any("*" in item.name for group in selection.groups for item in group.selected):
-        notes.append(
+        yield f"LoRA adapts matrices: the {len(selection.biases)} biases beside selected weights stay as they are."
+
+
+def _notes(
+    selection: Selection, scan: Scan, by_parameter: Sequence[ParameterScore], options: LoraOptions
+) -> Iterator[str]:
+    if selection.embeddings:
+        size = embedding_size(selection, scan)
+        both = "Embedding and head" if size is None else f"Embedding and head, {size:,} weights,"
+        yield f"{both} are trained in full beside the adapters. --embeddings freeze leaves them out."
+    else:
+        yield "Embedding and head are frozen, as is usual with adapters. --embeddings train trains them as well."
+    yield from bias_notes(selection)
+    if any("*" in name for name in selection.weights):
+        yield (
             "These names are for transformers 4: on transformers 5, PEFT looks at their last part only, in all layers."
         )
     if by_parameter and options.four_bit:
-        notes.append(
+        yield (
             "bitsandbytes quantises linear layers only: stacked experts stay in 16 bit, unless Axolotl's "
             "quantize_moe_experts is set."
         )
-    return notes
 
 
 def _confirm(targets: LoraTargets, by_module: Sequence[ParameterScore], scan: Scan) -> None:
     """Match back, as PEFT does, against all modules and parameters of the model."""
     members = runtime_names(scan)
     parameters = [name for group in members.values() for name in group]
-    modules = {name[:dot] for name in parameters for dot in _dots(name)}
+    modules = {name[: dot.start()] for name in parameters for dot in re.finditer(r"\.", name)}
     wanted = [_owner(name) for name in expanded([item.name for item in by_module], members)]
     kept = [module for module in modules if any(_is_saved(text, module) for text in targets.saved)]
     if isinstance(targets.modules, str):
@@ -242,29 +248,21 @@ def _confirm(targets: LoraTargets, by_module: Sequence[ParameterScore], scan: Sc
 
 
 def _ending(names: Collection[str], targets: Sequence[str]) -> list[str]:
-    """Names that are a target or end with one behind a dot."""
+    """Names that are a target, or end with a dot and a target."""
     exact, endings = set(targets), tuple(f".{target}" for target in targets)
     return [name for name in names if name in exact or name.endswith(endings)]
 
 
 def _is_saved(text: str, module: str) -> bool:
-    """As PEFT 0.20 keeps adapters off modules that are saved: the text is an expression there."""
+    """Whether PEFT 0.20 keeps adapters off a module that is saved: it reads the text as an expression."""
     try:
         return re.match(rf"(^|.*\.){text}($|\..*)", module) is not None
     except re.error as error:
         raise SelectionError(
-            f"PEFT reads modules_to_save as expressions, and '{text}' is none. Pass --embeddings freeze --norms freeze."
+            f"PEFT reads modules_to_save as expressions, and '{text}' is not one. Pass --embeddings freeze --norms "
+            "freeze."
         ) from error
-
-
-def _entries(scan: Scan) -> Iterator[ParameterScore | Unscored]:
-    yield from scan.parameters
-    yield from scan.unscored
 
 
 def _owner(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def _dots(name: str) -> list[int]:
-    return [position for position, character in enumerate(name) if character == "."]

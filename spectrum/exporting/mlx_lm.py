@@ -1,9 +1,9 @@
 """MLX-LM: `lora_parameters` for `mlx_lm.lora --config`.
 
 How MLX-LM reads it (0.32, mlx_lm/tuner/utils.py, linear_to_lora_layers): a key is a module's path inside a block, for
-the last `num_layers` blocks, or its full path in the model, wherever it stands. Full paths are written, so each key is
-one module. Its models follow the names of transformers 4, with the experts of a layer in one `switch_mlp`; what is
-known to agree, from its model files, stands in the tables below, and everything else is an error.
+the last `num_layers` blocks, or its full path in the model. Full paths are written, so each key is one module. Its
+models follow the names of transformers 4, with the experts of a layer in one `switch_mlp`. The tables below list the
+classes known from its model files to agree; every other class is an error.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from spectrum.errors import SelectionError
 from spectrum.exporting.header import header, refuse_control, scalar
-from spectrum.exporting.lora import LoraOptions
+from spectrum.exporting.lora import LoraOptions, bias_notes
 from spectrum.results.scan import Scan
 from spectrum.selection import Selection
 
@@ -20,7 +20,7 @@ _SAME = frozenset(
     f"{name}ForCausalLM"
     for name in ("Cohere2", "Gemma2", "Gemma3", "Granite", "Llama", "Mistral", "Olmo2", "Phi3", "Qwen2", "Qwen3")
 )
-# Class -> (what stands before `experts` in transformers 5, what MLX-LM calls it).
+# Class -> (the module before `experts` in transformers 5, its name in MLX-LM).
 _EXPERTS = {
     "MixtralForCausalLM": ("mlp", "block_sparse_moe"),
     "OlmoeForCausalLM": ("mlp", "mlp"),
@@ -44,17 +44,17 @@ def to_mlx_lm(selection: Selection, scan: Scan, options: LoraOptions) -> tuple[s
     """The selection as LoRA keys of MLX-LM, and notes for the user.
 
     Raises:
-        SelectionError: a model whose modules MLX-LM names in ways not known here, or what it cannot adapt.
+        SelectionError: a class whose names in MLX-LM are not known here, or a parameter that it cannot adapt.
     """
     if options.by_snr:
         raise SelectionError("MLX-LM has one rank for all modules. Leave --rank-pattern out.")
     if selection.norms:
         raise SelectionError("MLX-LM trains nothing beside its adapters, so no norms. Pass --norms freeze.")
-    weights = [item.name for group in selection.groups for item in group.selected]
-    keys = [key for name in (*selection.embeddings, *weights) for key in _keys(name, scan)]
+    keys = [key for name in (*selection.embeddings, *selection.weights) for key in _keys(name, scan)]
     if len(set(keys)) != len(keys) or not keys:
         raise SelectionError("The selection does not map to modules of MLX-LM one to one. Take --format peft instead.")
-    settings = [
+    lines = [
+        *header(selection, scan, adapters=True),
         "fine_tune_type: lora",
         "num_layers: -1",
         "lora_parameters:",
@@ -64,7 +64,6 @@ def to_mlx_lm(selection: Selection, scan: Scan, options: LoraOptions) -> tuple[s
         "  keys:",
         *(f"  - {scalar(key)}" for key in keys),
     ]
-    lines = [*header(selection, scan, adapters=True), *settings]
     return "\n".join(lines) + "\n", tuple(_notes(selection))
 
 
@@ -78,18 +77,17 @@ def _keys(name: str, scan: Scan) -> Iterator[str]:
             f"{', '.join(sorted({*_SAME, *_EXPERTS}))}. Take --format peft instead."
         )
     block, renamed = _EXPERTS.get(known, ("mlp", "mlp"))
+
+    def path(module: str) -> str:
+        return ".".join(renamed if segment == block else segment for segment in module.split("."))
+
     experts = _STACKED.fullmatch(name) or _SINGLE.fullmatch(name)
-    if experts and known in _EXPERTS and experts.group(2) in _PROJECTIONS:
-        path = _renamed(experts.group(1), block, renamed)
-        yield from (f"{path}.switch_mlp.{projection}" for projection in _PROJECTIONS[experts.group(2)])
+    if experts and known in _EXPERTS and experts[2] in _PROJECTIONS:
+        yield from (f"{path(experts[1])}.switch_mlp.{projection}" for projection in _PROJECTIONS[experts[2]])
     elif name.endswith(".weight") and "*" not in name:
-        yield _renamed(name.removesuffix(".weight"), block, renamed)
+        yield path(name.removesuffix(".weight"))
     else:
-        raise SelectionError(f"'{name}' is no linear layer of MLX-LM's {known}. Leave it out with --exclude.")
-
-
-def _renamed(path: str, block: str, renamed: str) -> str:
-    return ".".join(renamed if segment == block else segment for segment in path.split("."))
+        raise SelectionError(f"'{name}' is not a linear layer of MLX-LM's {known}. Leave it out with --exclude.")
 
 
 def _notes(selection: Selection) -> Iterator[str]:
@@ -97,5 +95,4 @@ def _notes(selection: Selection) -> Iterator[str]:
         yield "MLX-LM trains adapters only: embedding and head get one as well. --embeddings freeze leaves them out."
     else:
         yield "Embedding and head are frozen, as is usual with adapters. --embeddings train adapts them as well."
-    if selection.biases:
-        yield f"LoRA adapts matrices: the {len(selection.biases)} biases beside selected weights stay as they are."
+    yield from bias_notes(selection)

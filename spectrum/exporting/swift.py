@@ -7,7 +7,7 @@ as well, while `trainable_parameters_regex` is one expression for re.search, app
 
 from spectrum.errors import SelectionError
 from spectrum.exporting.header import header, scalar
-from spectrum.exporting.names import selected_expression
+from spectrum.exporting.names import to_regex
 from spectrum.results.scan import Scan
 from spectrum.selection import Selection
 
@@ -21,7 +21,7 @@ def to_swift(selection: Selection, scan: Scan) -> str:
     Raises:
         SelectionError: an expression that does not match exactly the selection, or is too long for a command line.
     """
-    text = selected_expression(selection, scan)
+    text = to_regex(selection, scan).rstrip("\n")
     if len(text.encode()) > _LONGEST:
         raise SelectionError(
             f"The expression for ms-swift has {len(text.encode()):,} bytes, and Linux takes 128 KiB as one argument. "

@@ -1,4 +1,4 @@
-"""`export`: a selection as the text of any of the formats."""
+"""`export`: a selection as text in any format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,8 @@ from spectrum.exporting.axolotl import to_axolotl
 from spectrum.exporting.axolotl_lora import to_axolotl_lora
 from spectrum.exporting.lora import LoraOptions
 from spectrum.exporting.mlx_lm import to_mlx_lm
-from spectrum.exporting.names import to_names, to_regex
+from spectrum.exporting.names import to_json, to_names, to_regex
 from spectrum.exporting.peft import to_peft
-from spectrum.exporting.selection_json import to_json
 from spectrum.exporting.swift import to_swift
 from spectrum.results import Scan, replace_file
 from spectrum.selection import Selection, Treatment
@@ -57,11 +56,11 @@ class Exported:
 
 
 def export(selection: Selection, scan: Scan, format: str = "axolotl", *, lora: LoraOptions | None = None) -> Exported:  # noqa: A002
-    """Write a selection as the text that a trainer takes.
+    """A selection as the text that a trainer takes.
 
     Args:
         selection: what to train.
-        scan: the scan it was chosen from.
+        scan: that it was chosen from.
         format: one of `FormatName`.
         lora: how adapters are made; only for the formats that make them.
 
@@ -75,7 +74,7 @@ def export(selection: Selection, scan: Scan, format: str = "axolotl", *, lora: L
 
 
 def check_format(format: str, lora: LoraOptions | None = None) -> None:  # noqa: A002
-    """Refuse what can be refused before anything is scanned.
+    """Refuse a format before anything is scanned.
 
     Raises:
         SelectionError: an unknown format, one that cannot express a selection, or LoRA options for one without LoRA.
@@ -89,7 +88,7 @@ def check_format(format: str, lora: LoraOptions | None = None) -> None:  # noqa:
 
 
 def default_embeddings(format: str) -> Treatment:  # noqa: A002
-    """Whether embedding and head are trained if nobody says so: with full training yes, with adapters no.
+    """Whether embedding and head are trained by default: with full training yes, with adapters no.
 
     Adapters are chosen to save memory, and the embedding and head of an 8B model are 1.05 billion weights.
     """

@@ -13,6 +13,7 @@ from spectrum.selection.choice import (
     Strategy,
     TopPercent,
     Treatment,
+    with_biases,
 )
 from spectrum.selection.choosing import select, select_top
 from spectrum.selection.companions import embedding_size
@@ -24,4 +25,5 @@ __all__ = [
     "Choice", "Count", "Group", "MaxWeights", "MinSnr", "Overlap", "PerType", "Rule", "ScoreName", "Selection",
     "Strategy", "TopPercent", "Treatment", "condition_numbers", "describe", "embedding_size", "overlap", "rank",
     "read_conditions", "score_keys", "select", "select_top", "tag",
+    "with_biases",
 ]  # fmt: skip

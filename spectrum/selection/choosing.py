@@ -21,10 +21,14 @@ def select_top(
 ) -> Selection:
     """The top P percent of each module type by SNR: floor(n * P / 100) of n, but at least one.
 
-    Embedding and head are trained whatever their score unless `embeddings` is "freeze"; norms if `norms` is "train".
+    Args:
+        scan: to choose from.
+        top_percent: 0 < P <= 100.
+        embeddings: whether the embedding and the head are trained, whatever their score.
+        norms: whether all norms are trained.
 
     Raises:
-        SelectionError: not 0 < top_percent <= 100, or a scan without anything to rank.
+        SelectionError: top_percent out of range, or a scan without anything to rank.
     """
     return select(scan, Choice(TopPercent(top_percent), embeddings=embeddings, norms=norms))
 

@@ -54,14 +54,9 @@ class TypeChange:
 
 @dataclass(frozen=True)
 class SharedTop:
-    """The top percent of each module type in both scans; embeddings, norms and biases do not count.
+    """How many parameters the top percent of each module type selects from the first scan, the second, and both.
 
-    Attributes:
-        percent: 0-100.
-        first: number of parameters selected from the first scan.
-        second: number selected from the second.
-        shared: number selected from both.
-        jaccard: that over the number selected from either.
+    Embeddings, norms and biases do not count. `jaccard` is the number in both over that in either.
     """
 
     percent: float
@@ -73,14 +68,7 @@ class SharedTop:
 
 @dataclass(frozen=True)
 class Move:
-    """A parameter whose rank within its module type changed.
-
-    Attributes:
-        name: of the parameter.
-        first: rank in the first scan, among the parameters that both scans have; 1 is the best.
-        second: rank in the second.
-        compared: the lowest rank there is.
-    """
+    """A parameter and its different ranks in both scans, of `compared` in its module type; 1 is the best."""
 
     name: str
     first: int

@@ -16,11 +16,8 @@ from spectrum.selection.choice import Choice, ScoreName
 from spectrum.selection.comparison import Key
 
 SCORE_NAMES: Mapping[ScoreName, str] = {
-    "snr": "SNR",
-    "ratio": "ratio",
-    "stable-rank": "stable rank",
-    "condition": "condition number, lowest first",
-}
+    "snr": "SNR", "ratio": "ratio", "stable-rank": "stable rank", "condition": "condition number, lowest first",
+}  # fmt: skip
 
 
 def rank(parameters: Iterable[ParameterScore], keys: Mapping[str, Key] | None = None) -> tuple[ParameterScore, ...]:
@@ -35,12 +32,11 @@ def rank(parameters: Iterable[ParameterScore], keys: Mapping[str, Key] | None = 
         return keys[item.name] if keys else _signal_key(item, item.snr)
 
     # Names are compared only if scores are equal: natural keys are the most expensive part.
-    ties = [list(tied) for _, tied in groupby(sorted(parameters, key=key), key=key)]
-    return tuple(
-        item
-        for tied in ties
-        for item in (sorted(tied, key=lambda each: natural_key(each.name)) if len(tied) > 1 else tied)
-    )
+    ranked: list[ParameterScore] = []
+    for _, tied in groupby(sorted(parameters, key=key), key=key):
+        items = list(tied)
+        ranked += sorted(items, key=lambda item: natural_key(item.name)) if len(items) > 1 else items
+    return tuple(ranked)
 
 
 def score_keys(

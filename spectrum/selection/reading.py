@@ -81,6 +81,7 @@ def read_arguments(words: Sequence[str]) -> tuple[Choice, NoiseModel]:
 
 
 def shares(text: str) -> tuple[tuple[str, float], ...]:
+    """Rules as `--per-type` takes them."""
     pairs = [part.rpartition("=") for part in text.split(",")]
     return tuple((pattern, float(percent)) for pattern, _, percent in pairs)
 

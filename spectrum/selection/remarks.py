@@ -26,9 +26,8 @@ def remarks(
     choice = selection.choice
     if choice.strategy == "top":
         yield from _at_the_cut(choice, [(pool, count) for pool, count in taken if 0 < count < len(pool.units)])
-    trainable, limit = selection.trainable or 0, inf
-    if isinstance(choice.rule, MaxWeights):
-        limit = weight_limit(scan, choice.rule)
+    trainable = selection.trainable or 0
+    limit = weight_limit(scan, choice.rule) if isinstance(choice.rule, MaxWeights) else inf
     if trainable > limit:
         yield (
             f"This control trains {trainable:,} weights, more than {limit:,}: it takes as many parameters of each "

@@ -13,13 +13,7 @@ _LONGEST_TAG = 60  # a file name may have 255 bytes, of which the model's name n
 
 
 def describe(choice: Choice, noise_model: NoiseModel, *, percent: float | None = None) -> str:
-    """The choice in words.
-
-    Args:
-        choice: what is asked for.
-        noise_model: of the SNR.
-        percent: the percentage that a `MaxWeights` allows.
-    """
+    """The choice in words; `percent` is what a `MaxWeights` allows."""
     control = {
         "bottom": "the lowest ranked",
         "random": f"drawn at random (seed {choice.seed})",

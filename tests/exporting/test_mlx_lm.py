@@ -81,7 +81,7 @@ def test_what_has_no_adapter_is_refused():
     with pytest.raises(SelectionError, match="one rank for all"):
         to_mlx_lm(select_top(scan, 50), scan, LoraOptions(by_snr=True))
     scan = renamed(scan, "down_proj.weight", "bare")
-    with pytest.raises(SelectionError, match="no linear layer of MLX-LM's Qwen2ForCausalLM"):
+    with pytest.raises(SelectionError, match="is not a linear layer of MLX-LM's Qwen2ForCausalLM"):
         to_mlx_lm(select_top(scan, 50), scan, LoraOptions())
 
 

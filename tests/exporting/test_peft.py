@@ -112,9 +112,7 @@ def test_tied_weights_stay_tied(peft):
 def test_tied_weights_that_peft_cannot_keep_together():
     """An embedding of another name, with no head of its own."""
     scan = scan_of("gpt2")
-    with pytest.raises(
-        SelectionError, match="only where the embedding is called embed_tokens. Pass --embeddings freeze"
-    ):
+    with pytest.raises(SelectionError, match="only if the embedding is called embed_tokens. Pass --embeddings freeze"):
         to_peft(select_top(scan, 50), scan, LoraOptions())
     to_peft(select_top(scan, 50, embeddings="freeze"), scan, LoraOptions())
 
