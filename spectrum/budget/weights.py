@@ -52,14 +52,12 @@ def model_weights(scan: Scan, trained: Collection[str]) -> list[Weight]:
         SelectionError: the scan was imported, and older files hold no shapes.
     """
     names = frozenset(trained)
-    return [
-        weight for entry in _entries(scan) for weight in _weights(entry, scan.model.id, trained=entry.name in names)
-    ]
+    return [weight for entry in scan.entries for weight in _weights(entry, scan.model.id, trained=entry.name in names)]
 
 
 def all_names(scan: Scan) -> tuple[str, ...]:
     """Names of all parameters: what full fine-tuning trains."""
-    return tuple(entry.name for entry in _entries(scan))
+    return tuple(entry.name for entry in scan.entries)
 
 
 def with_lora(weights: list[Weight], rank: int) -> list[Weight]:
@@ -78,10 +76,6 @@ def with_lora(weights: list[Weight], rank: int) -> list[Weight]:
         for shape in ((rank, weight.shape[1]), (weight.shape[0], rank))
     ]
     return [*(replace(weight, trained=False) for weight in weights), *adapters]
-
-
-def _entries(scan: Scan) -> tuple[ParameterScore | Unscored, ...]:
-    return (*scan.parameters, *scan.unscored)
 
 
 def _weights(entry: ParameterScore | Unscored, model_id: str, *, trained: bool) -> list[Weight]:

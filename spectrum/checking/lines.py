@@ -10,7 +10,7 @@ from spectrum.checking.patterns import Budget, IntricateError, Pattern, matches,
 from spectrum.errors import SelectionError
 from spectrum.exporting.matching import expanded, runtime_names
 from spectrum.naming import natural_key
-from spectrum.results.scan import ParameterScore, Scan, Unscored
+from spectrum.results.scan import Scan
 from spectrum.selection import Selection
 
 Patterns = Sequence[tuple[int | None, str]]
@@ -55,7 +55,7 @@ class Vocabulary:
     @cached_property
     def tied_heads(self) -> Sequence[str]:
         """Other names of a parameter, and of the head if it is tied to the embedding."""
-        kinds = {item.kind for item in _entries(self.scan)}
+        kinds = {item.kind for item in self.scan.entries}
         tied = "embedding" in kinds and "head" not in kinds
         aliases = [name for name, reason in self.scan.skipped.items() if reason.startswith("alias of ")]
         return sorted([*aliases, *(["lm_head.weight"] if tied else [])])
@@ -186,14 +186,10 @@ def _counted(count: int) -> str:
     return "1 parameter" if count == 1 else f"{count} parameters"
 
 
-def _entries(scan: Scan) -> tuple[ParameterScore | Unscored, ...]:
-    return (*scan.parameters, *scan.unscored)
-
-
 def _rows_of_parameters(scan: Scan, members: Mapping[str, Sequence[str]]) -> dict[str, int | None]:
     """Rows, the length of the parameter, by runtime name; None if the scan does not hold the shape."""
     rows: dict[str, int | None] = {}
-    for item in _entries(scan):
+    for item in scan.entries:
         shape = item.shape[1:] if item.shape and "*" in item.name else item.shape
         rows |= dict.fromkeys(members[item.name], shape[0] if shape else None)
     return rows

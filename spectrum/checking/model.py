@@ -156,7 +156,7 @@ def _renamed(scan: Scan, plan: Plan) -> list[str]:
     if scan.settings.origin is not None:
         wrong = {item.name for item in scan.parameters} - {item.name for item in now}
     else:
-        wrong = {name for name, _, _ in _identities(now) ^ _identities((*scan.parameters, *scan.unscored))}
+        wrong = {name for name, _, _ in _identities(now) ^ _identities(scan.entries)}
     return sorted(wrong, key=natural_key)
 
 
