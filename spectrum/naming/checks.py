@@ -1,5 +1,6 @@
-"""What must be true of a checkpoint before the slow part begins, and why a tensor is no parameter."""
+"""Check a checkpoint against its model before the slow part begins, and say why a tensor is not a parameter."""
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +12,8 @@ from spectrum.naming.classes import ModelClass
 from spectrum.naming.conversion import Target, some
 from spectrum.naming.model import MetaModel
 
-# Of the checkpoint's weights that may find no place in the model before the class is taken to be the wrong one.
-# Heads and poolers of other tasks stay under it; a language model without its layers does not.
+# If a larger share of the weights has no place in the model, the class is the wrong one. Heads and poolers of other
+# tasks stay below it; a language model without its layers does not.
 LARGEST_UNEXPECTED_SHARE = 0.05
 
 _PREDICTION = re.compile(r"(^|\.)(mtp|nextn)(_|\.|$)")
@@ -22,11 +23,7 @@ _MODALITY = re.compile(r"vision|visual|image|img|video|audio|speech|multi_modal|
 def check_shapes(
     shapes: Mapping[str, tuple[int, ...]], sources: Mapping[str, str], targets: Mapping[str, Target], chosen: ModelClass
 ) -> None:
-    """Compare converted shapes with those of the model.
-
-    Raises:
-        CheckpointError: a parameter whose tensors have another shape than the model gives it.
-    """
+    """Raise CheckpointError if the tensors of a parameter have another shape than the model gives it."""
     for name, source in sources.items():
         target = targets[source]
         if target.shape == shapes[name]:
@@ -44,19 +41,18 @@ def check_shapes(
 
 
 def check_missing(missing: Sequence[str], meta: MetaModel, chosen: ModelClass) -> tuple[str, ...]:
-    """Parameters that the checkpoint does not hold: sentences about those it may lack.
+    """A sentence about the parameters that the checkpoint lacks.
 
     Raises:
-        CheckpointError: others, by name.
+        CheckpointError: it lacks a parameter that it must hold.
     """
-    tolerated = [name for name in missing if _may_be_missing(name, meta)]
-    needed = [name for name in missing if name not in tolerated]
+    needed = [name for name in missing if not _may_be_missing(name, meta)]
     if needed:
         raise CheckpointError(
             f"The checkpoint lacks {len(needed)} of the {len(meta.shapes)} parameters of {chosen.name}: "
             f"{some(needed)}. Download the checkpoint again. {_hint(chosen)}"
         )
-    random = [name for name in tolerated if not _is_computed(name, meta)]
+    random = [name for name in missing if not _is_computed(name, meta)]
     if not random:
         return ()
     start = "it starts" if len(random) == 1 else "they start"
@@ -64,16 +60,16 @@ def check_missing(missing: Sequence[str], meta: MetaModel, chosen: ModelClass) -
 
 
 def reasons(unexpected: Mapping[str, str], meta: MetaModel, class_name: str) -> dict[str, str]:
-    """Why tensors that fill no name of the model are no parameters."""
+    """Why tensors that fill no name of the model are not parameters."""
     ignored = getattr(meta.model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    layers = _layers_with_prediction(_text_config(meta.model.config))
+    first, end = _prediction_layers(meta.model.config)
     found = {}
     for tensor, name in unexpected.items():
         if name in meta.shapes or name in meta.aliases:
             found[tensor] = f"another tensor fills '{name}'"
         elif _is_buffer(name, meta):
             found[tensor] = "buffer"
-        elif _predicts_ahead(name, *layers):
+        elif _predicts_ahead(name, first, end):
             found[tensor] = "multi-token prediction layer"
         elif any(re.search(pattern, name) for pattern in ignored):
             found[tensor] = f"unexpected: {class_name} ignores it"
@@ -83,15 +79,13 @@ def reasons(unexpected: Mapping[str, str], meta: MetaModel, class_name: str) -> 
 
 
 def check_unexpected(found: Mapping[str, str], tensors: Mapping[str, Tensor], chosen: ModelClass) -> None:
-    """See that the model has a place for most of the checkpoint.
+    """Raise CheckpointError if a large share of the weights has no place in the model.
 
-    A text model of a multimodal checkpoint leaves out the other modalities; those do not count.
-
-    Raises:
-        CheckpointError: a large share of the weights has none.
+    Other modalities do not count: a text model of a multimodal checkpoint leaves them out.
     """
     strangers = [name for name, reason in found.items() if " has no " in reason and not _MODALITY.search(name)]
-    share = _numel(tensors[name] for name in strangers) / max(1, _numel(tensors.values()))
+    sizes = {name: math.prod(tensor.shape) for name, tensor in tensors.items()}
+    share = sum(sizes[name] for name in strangers) / max(1, sum(sizes.values()))
     if share > LARGEST_UNEXPECTED_SHARE:
         raise CheckpointError(
             f"{share:.0%} of the weights have no place in {chosen.name}: {some(strangers)}. {_hint(chosen)}"
@@ -99,7 +93,7 @@ def check_unexpected(found: Mapping[str, str], tensors: Mapping[str, Tensor], ch
 
 
 def _may_be_missing(name: str, meta: MetaModel) -> bool:
-    """A head of a base model's checkpoint, a pooler, and what the model class itself says may be missing."""
+    """Whether it is a head that a base model lacks, a pooler, or one that the model class itself lists."""
     base = meta.model.base_model_prefix
     has_base = bool(base) and any(other.startswith(f"{base}.") for other in meta.shapes)
     ignored: Iterable[Any] = getattr(meta.model, "_keys_to_ignore_on_load_missing", None) or ()
@@ -110,45 +104,34 @@ def _may_be_missing(name: str, meta: MetaModel) -> bool:
 
 
 def _is_computed(name: str, meta: MetaModel) -> bool:
-    """Whether a table is filled by formula when the model is made, alike each time: sines and cosines of positions."""
+    """Whether it is a table of sines and cosines of positions, which the model computes when it is made."""
     owner = meta.model.get_submodule(name.rpartition(".")[0])
     return "Sinusoidal" in type(owner).__name__
 
 
-def _text_config(config: Any) -> Any:
-    """The config of the text model; the whole one if transformers finds several, as in Musicgen."""
-    try:
-        return config.get_text_config()
-    except ValueError:
-        return config
-
-
 def _is_buffer(name: str, meta: MetaModel) -> bool:
-    """Stored by old checkpoints under a name of theirs: the rotary frequencies and the position numbers."""
+    """Whether it is a buffer; old checkpoints store rotary frequencies and position numbers under other paths."""
     old = [s for s in ("rotary_emb.inv_freq", "position_ids") if any(buffer.endswith(s) for buffer in meta.buffers)]
     return name in meta.buffers or name.endswith(tuple(old))
 
 
-# What configs call the number of layers that predict further tokens and stand behind the others.
+# Configs count the layers that predict further tokens, which come after the others, under these names.
 _PREDICTION_COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "num_mtp_modules")
 
 
-def _layers_with_prediction(config: Any) -> tuple[int, int]:
-    """Number of the first layer that only predicts ahead, and of the first that the config knows nothing of."""
-    layers = getattr(config, "num_hidden_layers", None)
+def _prediction_layers(config: Any) -> tuple[int, int]:
+    """Number of the first layer that only predicts ahead, and of the first that the config does not mention."""
+    with contextlib.suppress(ValueError):  # transformers finds several text models, as in Musicgen
+        config = config.get_text_config()
+    layers, *counts = (getattr(config, name, 0) for name in ("num_hidden_layers", *_PREDICTION_COUNTS))
     if not isinstance(layers, int):
         return (0, 0)
-    counts = [getattr(config, name, 0) for name in _PREDICTION_COUNTS]
     return layers, layers + max(count if isinstance(count, int) else 0 for count in counts)
 
 
 def _predicts_ahead(name: str, first: int, end: int) -> bool:
     number = re.search(r"(?:^|\.)layers\.([0-9]+)\.", name)
     return bool(_PREDICTION.search(name)) or (number is not None and first <= int(number.group(1)) < end)
-
-
-def _numel(tensors: Iterable[Tensor]) -> int:
-    return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
 def _hint(chosen: ModelClass) -> str:

@@ -1,12 +1,13 @@
 """The matrices of a mixture of experts: every expert's gate, up and down projection, however they are stored.
 
-A parameter holds the experts of a layer one beside the other, and often gate and up projection of each in one array,
-one after the other or row by row in turn. Labels are the same for every way of storing them: '3.gate_proj'.
+A parameter holds all experts of a layer, and often the gate and up projection of each in one array, one after the other
+or in alternate rows. The labels do not depend on how they are stored: '3.gate_proj'.
 """
 
+import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,22 +18,21 @@ from spectrum.naming.parameters import Matrix, Parameter
 
 # What the model classes call the three projections; the names of Mixtral and dbrx are those of the first papers.
 _PROJECTION = {"w1": "gate_proj", "w3": "up_proj", "v1": "up_proj", "w2": "down_proj"}
-# Parameters that hold gate and up projection together where their shape is twice that of the down projection, and
-# what the model class calls that one.
+# Parameters that hold gate and up projection together if their shape is twice that of the down projection, which the
+# model class calls by the second name.
 _FUSED = {"gate_up_proj": "down_proj", "input_linear": "output_linear", "fc1": "fc2"}
-_DOWN = set(_FUSED.values())
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A projection inside each expert's array: its label, the axis of that array, what to take (None takes all)."""
+    """A projection inside each expert's array."""
 
     label: str
-    axis: int = 0
-    taken: slice | None = None
+    axis: int  # of that array
+    taken: slice  # along the axis
 
 
-def expert_matrices(where: Layout, count: int, cuts: Iterable[Cut]) -> tuple[Matrix, ...]:
+def expert_matrices(where: Layout, count: int, cuts: Sequence[Cut]) -> tuple[Matrix, ...]:
     """Matrices of a stack of experts, in order of the experts.
 
     Args:
@@ -41,18 +41,15 @@ def expert_matrices(where: Layout, count: int, cuts: Iterable[Cut]) -> tuple[Mat
         cuts: the projections in each expert's array.
 
     Raises:
-        UntraceableError: numbers that plain indexing cannot tell apart.
+        UntraceableError: plain indexing cannot separate them.
     """
     if len(where.shape) == 2:
         where = layout.viewed(where, (count, where.shape[0] // count, where.shape[1]))
-    cuts = tuple(cuts)
-    matrices = []
-    for expert in range(count):
-        array = layout.select(where, expert)
-        for cut in cuts:
-            part = array if cut.taken is None else layout.take(array, cut.axis, cut.taken)
-            matrices.append(layout.matrix(part, f"{expert}.{cut.label}"))
-    return tuple(matrices)
+    return tuple(
+        layout.matrix(layout.take(layout.select(where, expert), cut.axis, cut.taken), f"{expert}.{cut.label}")
+        for expert in range(count)
+        for cut in cuts
+    )
 
 
 def cuts_of(name: str, shapes: Mapping[str, tuple[int, ...]], *, interleaved: bool) -> tuple[Cut, ...]:
@@ -61,21 +58,17 @@ def cuts_of(name: str, shapes: Mapping[str, tuple[int, ...]], *, interleaved: bo
     Args:
         name: of the parameter.
         shapes: of every parameter of the model.
-        interleaved: whether the rows of gate and up projection take turns where they lie in one array.
+        interleaved: whether the rows of gate and up projection alternate if they are stored in one array.
     """
     projection = _projection(name)
-    fused = {down: up for up, down in _FUSED.items()}.get(projection)
-    if fused is not None and _fused_axis(shapes, _sibling(name, fused), name) is not None:
-        return (Cut("down_proj"),)
-    if projection not in _FUSED:
-        return (Cut(_PROJECTION.get(projection, projection)),)
-    axis = _fused_axis(shapes, name, _sibling(name, _FUSED[projection]))
+    axis = _fused_axis(shapes, name, _sibling(name, _FUSED[projection])) if projection in _FUSED else None
     if axis is None:
-        return (Cut(projection),)
+        fused = next((up for up, down in _FUSED.items() if down == projection), projection)
+        is_down = _fused_axis(shapes, _sibling(name, fused), name) is not None
+        return (Cut("down_proj" if is_down else _PROJECTION.get(projection, projection), 0, slice(None)),)
     half = shapes[name][axis + 1] // 2
-    if interleaved:
-        return (Cut("gate_proj", axis, slice(0, None, 2)), Cut("up_proj", axis, slice(1, None, 2)))
-    return (Cut("gate_proj", axis, slice(None, half)), Cut("up_proj", axis, slice(half, None)))
+    parts = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(None, half), slice(half, None))
+    return (Cut("gate_proj", axis, parts[0]), Cut("up_proj", axis, parts[1]))
 
 
 def experts_in(owner: Any, shape: tuple[int, ...]) -> int:
@@ -84,19 +77,17 @@ def experts_in(owner: Any, shape: tuple[int, ...]) -> int:
 
 
 def interleaves(owner: Any) -> bool:
-    """Whether a module holds the rows of gate and up projection in turn.
+    """Whether a module stores the rows of gate and up projection alternately.
 
-    Early versions of transformers do not say so on the class; GptOssExperts has always been the one that does.
+    In early versions of transformers the class does not say so; only GptOssExperts has ever done it.
     """
     return not getattr(owner, "is_concatenated", not type(owner).__name__.startswith("GptOss"))
 
 
 def group_experts(parameters: Iterable[Parameter], containers: Iterable[str]) -> list[Parameter]:
-    """Make one parameter of those that differ only in the number of the expert, and leave the others.
+    """Merge parameters that differ only in the number of the expert, and leave the others.
 
-    Args:
-        parameters: of the model.
-        containers: paths of the lists of modules that hold one module per expert.
+    `containers` are the paths of the lists that hold one module per expert.
     """
     paths = sorted(containers, key=len, reverse=True)
     groups: dict[str, list[tuple[int, Parameter]]] = defaultdict(list)
@@ -106,21 +97,37 @@ def group_experts(parameters: Iterable[Parameter], containers: Iterable[str]) ->
     return [parameter for name, group in groups.items() for parameter in _grouped(name, group)]
 
 
+def sample_experts(parameter: Parameter, count: int) -> Parameter:
+    """The parameter with the matrices of only `count` of its experts, or unchanged if it holds no more.
+
+    The seed is the module path of the layer's experts: every scan, and the gate, up and down projection of one layer,
+    take the same experts, and another layer takes others.
+    """
+    numbers = list(dict.fromkeys(_expert(matrix) for matrix in parameter.matrices))
+    if parameter.kind != "experts" or len(numbers) <= count:
+        return parameter
+    # The projection comes last (`experts.down_proj`) or after the `*` (`experts.*.w1`).
+    seed = parameter.name.removesuffix(".weight").rpartition(".")[0]
+    chosen = frozenset(random.Random(seed).sample(numbers, count))  # noqa: S311 - not a secret
+    return replace(parameter, matrices=tuple(matrix for matrix in parameter.matrices if _expert(matrix) in chosen))
+
+
 def _grouped(name: str, group: list[tuple[int, Parameter]]) -> list[Parameter]:
-    """One parameter for a group; each by itself where the experts differ in shape, kind or dtype."""
-    members = [parameter for _, parameter in sorted(group, key=lambda entry: entry[0])]
+    """One parameter for a group; each by itself if the experts differ in shape, kind or dtype."""
+    group = sorted(group, key=lambda entry: entry[0])
+    members = [parameter for _, parameter in group]
     first = members[0]
     if "*" not in name or len({(member.shape, member.kind, member.dtype) for member in members}) > 1:
         return members
     kind = "experts" if first.kind == "matrix" else first.kind
-    projection = _PROJECTION.get(_projection(name), _projection(name))
-    matrices = tuple(
-        replace(matrix, label=f"{number}.{projection}")
-        for number, member in sorted(group, key=lambda entry: entry[0])
-        for matrix in member.matrices
-    )
+    label = _PROJECTION.get(_projection(name), _projection(name))
+    matrices = tuple(replace(each, label=f"{number}.{label}") for number, member in group for each in member.matrices)
     tensors = tuple(tensor for member in members for tensor in member.tensors)
     return [Parameter(name, (len(members), *first.shape), first.dtype, kind, tensors, matrices)]
+
+
+def _expert(matrix: Matrix) -> str:
+    return matrix.label.partition(".")[0]
 
 
 def _starred(name: str, containers: Iterable[str]) -> tuple[str, int]:
@@ -134,9 +141,9 @@ def _starred(name: str, containers: Iterable[str]) -> tuple[str, int]:
 
 
 def _fused_axis(shapes: Mapping[str, tuple[int, ...]], fused: str, down: str) -> int | None:
-    """The axis of each expert's array along which gate and up projection lie; None where it holds one projection.
+    """The axis of each expert's array along which gate and up projection are joined; None if it holds one projection.
 
-    Told from the shapes: (experts, 2 * inner, hidden) beside (experts, hidden, inner), or both transposed.
+    The shapes decide: (experts, 2 * inner, hidden) beside (experts, hidden, inner), or both transposed.
     """
     if fused not in shapes or down not in shapes or not len(shapes[fused]) == len(shapes[down]) == 3:
         return None

@@ -1,7 +1,7 @@
-"""Identity mapping: every parameter is taken to be called as its tensor, and its kind is guessed from name and shape.
+"""Identity mapping: every parameter has the name of its tensor, and its kind is guessed from name and shape.
 
-The last resort, right for dense text models and for models whose code is remote; a trainer on transformers 5 calls
-the parameters of a mixture of experts otherwise.
+The last resort. It is right for dense text models and for models whose code is remote; a trainer on transformers 5 has
+other names for the parameters of a mixture of experts.
 """
 
 import re
@@ -19,24 +19,26 @@ _BUFFER = re.compile(
 )
 
 # Last segments of module paths, lower case. Sources: the model classes of transformers 5.23.
-_EMBEDDINGS = {
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("wpe", "embed_positions", "position_embeddings", "position_embedding"), "position"),
+    **dict.fromkeys(("token_type_embeddings", "embed_tokens_per_layer"), "lookup"),
+    **dict.fromkeys(("gate", "router", "shared_expert_gate", "gate_inp"), "router"),
+    "relative_attention_bias": "position",
+    "a_log": "other",
+}
+_EMBEDDINGS = (
     "embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings", "embedding", "embed",
     "shared", "token_embedding",
-}  # fmt: skip
-_LOOKUPS = {"token_type_embeddings", "embed_tokens_per_layer"}
-_HEADS = {"lm_head", "embed_out", "output_layer", "output", "head", "score"}
-_ROUTERS = {"gate", "router", "shared_expert_gate", "gate_inp"}
-_POSITIONS = {"wpe", "embed_positions", "position_embeddings", "position_embedding", "relative_attention_bias"}
+)  # fmt: skip
+_HEADS = ("lm_head", "embed_out", "output_layer", "output", "head", "score")
+_KINDS_OUTSIDE_LAYERS: dict[str, Kind] = {**dict.fromkeys(_EMBEDDINGS, "embedding"), **dict.fromkeys(_HEADS, "head")}
 
 
 def identity_parameters(tensors: Mapping[str, Tensor]) -> tuple[tuple[Parameter, ...], dict[str, str]]:
-    """Parameters named as the tensors, and the tensors that are none.
+    """Parameters in natural order of name, and {tensor: why it is not a parameter}.
 
-    The tensors of one layer and projection that differ in the number after `experts` are one parameter, its name
-    written with `*` for that number, its matrices labelled by it.
-
-    Returns:
-        (parameters in natural order of name, {tensor: why it is no parameter}).
+    Tensors of one layer and projection that differ in the number after `experts` are one parameter: its name has `*` in
+    place of the number, and the number is the label of the matrix.
     """
     groups: dict[str, list[Tensor]] = defaultdict(list)
     skipped = {}
@@ -51,7 +53,7 @@ def identity_parameters(tensors: Mapping[str, Tensor]) -> tuple[tuple[Parameter,
 
 
 def kind_by_name(name: str) -> Kind:
-    """Kind of a weight whose shape is not known, from its name alone: a norm, or what a 2-D weight can be."""
+    """Kind of a weight from its name alone: a norm, or one of the kinds of a 2-D weight."""
     leaf = _leaf(name)
     return "norm" if _NORM.search(leaf) else _kind_of_2d(name, leaf)
 
@@ -65,7 +67,7 @@ def _no_parameter(tensor: Tensor) -> str | None:
 
 
 def _parameters(name: str, group: Sequence[Tensor]) -> list[Parameter]:
-    """One parameter, or one for each tensor where experts of one projection differ in shape or dtype."""
+    """One parameter, or one for each tensor if the experts of one projection differ in shape or dtype."""
     if len({(tensor.shape, tensor.dtype) for tensor in group}) > 1:
         return [parameter for tensor in group for parameter in _parameters(tensor.name, [tensor])]
     first, grouped = group[0], name != group[0].name
@@ -82,11 +84,11 @@ def _matrices(tensor: Tensor, kind: Kind, *, grouped: bool) -> list[Matrix]:
     label = number.group(1) if number else ""
     if len(tensor.shape) == 2 and kind not in ("bias", "position", "lookup", "other"):
         return [Matrix(label, (tensor.shape[0], tensor.shape[1]), tensor.name)]
-    if kind == "experts":
-        experts, rows, cols = tensor.shape
-        prefix = f"{label}." if label else ""
-        return [Matrix(f"{prefix}{each}", (rows, cols), tensor.name, (each,)) for each in range(experts)]
-    return []
+    if kind != "experts":
+        return []
+    experts, *shape = tensor.shape
+    labels = (f"{label}.{each}".removeprefix(".") for each in range(experts))
+    return [Matrix(text, (shape[0], shape[1]), tensor.name, (each,)) for each, text in enumerate(labels)]
 
 
 def _kind(name: str, shape: tuple[int, ...]) -> Kind:
@@ -106,17 +108,8 @@ def _kind(name: str, shape: tuple[int, ...]) -> Kind:
 
 
 def _kind_of_2d(name: str, leaf: str) -> Kind:
-    if leaf in _POSITIONS:
-        return "position"
-    if leaf in _LOOKUPS:
-        return "lookup"
-    if leaf in _ROUTERS:
-        return "router"
-    if layer(name) is None and leaf in _EMBEDDINGS:
-        return "embedding"
-    if layer(name) is None and leaf in _HEADS:
-        return "head"
-    return "other" if leaf == "a_log" else "matrix"
+    anywhere = _KINDS.get(leaf, "matrix")
+    return anywhere if layer(name) is not None else _KINDS_OUTSIDE_LAYERS.get(leaf, anywhere)
 
 
 def _leaf(name: str) -> str:

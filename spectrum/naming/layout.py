@@ -1,12 +1,12 @@
-"""Where the numbers of a runtime parameter stand in the checkpoint.
+"""Where the numbers of a runtime parameter are stored in the checkpoint.
 
-A layout is an array put together from parts of checkpoint tensors: a `Region` of one tensor, or a `Joined` of several.
-It is closed under what the conversion of transformers does to weights (stack, concatenate, cut, transpose), so the
-matrices inside a parameter can be traced back to the tensors as the file stores them, without reading one.
+A layout is a `Region` of one checkpoint tensor, or a `Joined` of several layouts. The functions below repeat on layouts
+what transformers does to weights (stack, concatenate, cut, transpose) without reading them. They raise UntraceableError
+if plain indexing cannot express the result.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast
 
@@ -14,32 +14,33 @@ from spectrum.naming.parameters import Matrix
 
 
 class UntraceableError(Exception):
-    """The numbers cannot be told apart by plain indexing. Its text is the reason, for the user."""
+    """Plain indexing cannot express where the numbers are. Its text is the reason, for the user."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of one tensor.
+    """A part of one tensor."""
 
-    Attributes:
-        tensor: the checkpoint's name.
-        taken: for each axis of the (viewed) tensor the indices taken; an integer where one is taken and the axis
-            dropped.
-        order: the axes of the tensor that remain, in the order of the axes of the region.
-        sizes: shape of the (viewed) tensor.
-        view: the shape to give the tensor first, or None.
-    """
-
-    tensor: str
-    taken: tuple[int | range, ...]
-    order: tuple[int, ...]
-    sizes: tuple[int, ...]
-    view: tuple[int, ...] | None = None
+    tensor: str  # the checkpoint's name
+    taken: tuple[int | range, ...]  # indices taken of each axis of the tensor; an integer drops the axis
+    order: tuple[int, ...]  # the remaining axes of the tensor, in the order of the axes of the region
+    sizes: tuple[int, ...]  # shape of the tensor, after `view`
+    view: tuple[int, ...] | None = None  # the shape to give the tensor first, or None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the region."""
-        return tuple(len(cast(range, self.taken[axis])) for axis in self.order)
+        return tuple(len(self.indices(axis)) for axis in range(len(self.order)))
+
+    def indices(self, axis: int) -> range:
+        """The indices of the tensor that an axis of the region takes."""
+        return cast(range, self.taken[self.order[axis]])
+
+    def taking(self, axis: int, indices: int | range) -> "Region":
+        """The region with other indices along one of its axes; an integer drops the axis."""
+        at = self.order[axis]
+        order = tuple(each for each in self.order if each != at) if isinstance(indices, int) else self.order
+        return replace(self, taken=(*self.taken[:at], indices, *self.taken[at + 1 :]), order=order)
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,7 @@ def whole(tensor: str, shape: tuple[int, ...]) -> Region:
 
 
 def viewed(layout: Layout, view: tuple[int, ...]) -> Region:
-    """A whole tensor in another shape.
-
-    Raises:
-        UntraceableError: the layout is not all of one tensor.
-    """
+    """A whole tensor in another shape."""
     if not isinstance(layout, Region) or layout != whole(layout.tensor, layout.sizes):
         raise UntraceableError("a part of a tensor is given another shape")
     if math.prod(view) != math.prod(layout.sizes):
@@ -82,11 +79,7 @@ def viewed(layout: Layout, view: tuple[int, ...]) -> Region:
 
 
 def stack(parts: Iterable[Layout]) -> Joined:
-    """Layouts of one shape along a new first axis.
-
-    Raises:
-        UntraceableError: the shapes differ.
-    """
+    """Layouts of one shape along a new first axis."""
     joined = Joined(tuple(parts), stacked=True)
     if len({part.shape for part in joined.parts}) != 1:
         raise UntraceableError("tensors of different shapes are stacked")
@@ -94,11 +87,7 @@ def stack(parts: Iterable[Layout]) -> Joined:
 
 
 def concatenate(parts: Iterable[Layout], axis: int) -> Layout:
-    """Layouts along an axis they have; one alone stays what it is.
-
-    Raises:
-        UntraceableError: the shapes differ elsewhere.
-    """
+    """Layouts along an axis they have; a single one is returned as it is."""
     parts = tuple(parts)
     if len({part.shape[:axis] + part.shape[axis + 1 :] for part in parts}) != 1:
         raise UntraceableError("tensors of different shapes are concatenated")
@@ -108,9 +97,7 @@ def concatenate(parts: Iterable[Layout], axis: int) -> Layout:
 def select(layout: Layout, position: int) -> Layout:
     """One entry along the first axis, which is dropped."""
     if isinstance(layout, Region):
-        axis, *order = layout.order
-        indices = cast(range, layout.taken[axis])
-        return replace(layout, taken=_set(layout.taken, axis, indices[position]), order=tuple(order))
+        return layout.taking(0, layout.indices(0)[position])
     if layout.stacked:
         return layout.parts[position]
     if layout.axis > 0:
@@ -123,14 +110,9 @@ def select(layout: Layout, position: int) -> Layout:
 
 
 def take(layout: Layout, axis: int, wanted: slice) -> Layout:
-    """A slice along an axis, which stays.
-
-    Raises:
-        UntraceableError: every n-th index across the border of two tensors.
-    """
+    """A slice along an axis, which stays."""
     if isinstance(layout, Region):
-        indices = cast(range, layout.taken[layout.order[axis]])
-        return replace(layout, taken=_set(layout.taken, layout.order[axis], indices[wanted]))
+        return layout.taking(axis, layout.indices(axis)[wanted])
     if layout.stacked:
         if axis == 0:
             return stack(layout.parts[wanted])
@@ -141,17 +123,15 @@ def take(layout: Layout, axis: int, wanted: slice) -> Layout:
 
 
 def transpose(layout: Layout, first: int, second: int) -> Layout:
-    """Two axes exchanged.
-
-    Raises:
-        UntraceableError: one of them is the axis of a stack.
-    """
+    """Two axes exchanged."""
+    exchanged = {first: second, second: first}
     if isinstance(layout, Region):
-        return replace(layout, order=_exchanged(layout.order, first, second))
+        axes = range(len(layout.order))
+        return replace(layout, order=tuple(layout.order[exchanged.get(axis, axis)] for axis in axes))
     if not layout.stacked:
         parts = tuple(transpose(part, first, second) for part in layout.parts)
-        return Joined(parts, {first: second, second: first}.get(layout.axis, layout.axis))
-    if 0 in (first, second):
+        return Joined(parts, exchanged.get(layout.axis, layout.axis))
+    if 0 in exchanged:
         raise UntraceableError("a stack of tensors is transposed along the stack")
     return stack(transpose(part, first - 1, second - 1) for part in layout.parts)
 
@@ -166,26 +146,20 @@ def tensors_of(layout: Layout) -> tuple[str, ...]:
 def matrix(layout: Layout, label: str = "") -> Matrix:
     """A two-dimensional layout as a matrix.
 
-    A region that the model sees transposed is given as it is stored: a matrix and its transpose have the same
-    singular values. Only where several pieces make up one matrix does the axis turn with them.
-
-    Raises:
-        UntraceableError: pieces that are neither rows nor columns of one matrix.
+    The matrix has the orientation of the stored tensor, even if the model sees it transposed: the singular values are
+    the same. The axis along which several pieces are joined is turned with them.
     """
     if isinstance(layout, Region):
-        rows, cols = sorted(layout.order)
-        shape = (len(cast(range, layout.taken[rows])), len(cast(range, layout.taken[cols])))
-        return Matrix(label, shape, layout.tensor, _index(layout), layout.view)
-    if layout.stacked or not all(isinstance(part, Region) for part in layout.parts):
+        stored = replace(layout, order=tuple(sorted(layout.order)))
+        rows, cols = stored.shape
+        return Matrix(label, (rows, cols), layout.tensor, _index(layout), layout.view)
+    regions = [part for part in layout.parts if isinstance(part, Region)]
+    if layout.stacked or len(regions) < len(layout.parts):
         raise UntraceableError("the matrix is put together from pieces in two directions")
-    regions = cast(tuple[Region, ...], layout.parts)
     turned = {region.order != tuple(sorted(region.order)) for region in regions}
     if len(turned) > 1:
         raise UntraceableError("some pieces of the matrix are transposed and others not")
-    return _joined_matrix(regions, label, cast(Literal[0, 1], layout.axis ^ turned.pop()))
-
-
-def _joined_matrix(regions: Sequence[Region], label: str, axis: Literal[0, 1]) -> Matrix:
+    axis = cast(Literal[0, 1], layout.axis ^ turned.pop())
     pieces = tuple(matrix(region, str(number)) for number, region in enumerate(regions))
     length = sum(piece.shape[axis] for piece in pieces)
     shape = (length, pieces[0].shape[1]) if axis == 0 else (pieces[0].shape[0], length)
@@ -208,7 +182,7 @@ def _cut(joined: Joined, wanted: slice) -> list[Layout]:
 
 
 def _index(region: Region) -> tuple[int | slice, ...]:
-    """What to take of the tensor, without the axes at the end that are taken whole."""
+    """What to take of the tensor, without trailing axes that are taken whole."""
     index = [
         taken if isinstance(taken, int) else _slice(taken, size)
         for taken, size in zip(region.taken, region.sizes, strict=True)
@@ -219,17 +193,6 @@ def _index(region: Region) -> tuple[int | slice, ...]:
 
 
 def _slice(taken: range, size: int) -> slice:
-    start = taken.start or None
     # A stop past the last index taken means the same as the end of the axis: `range(0, 8, 2)[1::2]` and its like.
     stop = None if taken.stop >= size else taken.stop
-    return slice(start, stop, None if taken.step == 1 else taken.step)
-
-
-def _set(taken: tuple[int | range, ...], axis: int, value: int | range) -> tuple[int | range, ...]:
-    return (*taken[:axis], value, *taken[axis + 1 :])
-
-
-def _exchanged(order: tuple[int, ...], first: int, second: int) -> tuple[int, ...]:
-    exchanged = list(order)
-    exchanged[first], exchanged[second] = order[second], order[first]
-    return tuple(exchanged)
+    return slice(taken.start or None, stop, None if taken.step == 1 else taken.step)

@@ -1,6 +1,6 @@
-"""What a config.json may ask for: one that does not belong to its weights must not keep transformers building for ever.
+"""Bounds on what a config.json may ask for, so that transformers does not build for ever.
 
-Whether config and weights fit is not judged here: the built model tells.
+Whether config and weights belong together is decided later, from the built model.
 """
 
 import math
@@ -13,14 +13,14 @@ from spectrum.errors import CheckpointError
 from spectrum.naming.offline import offline
 from spectrum.untrusted import shown
 
-# Names of what is counted out one by one, in Python, while a config is parsed or a model is built. The largest default
-# in transformers 5.23 are the 16,384 experts of Doge. A checkpoint may store each layer or expert as a tensor.
+# Names of what Python loops over while a config is parsed or a model is built. The largest default in transformers 5.23
+# are the 16,384 experts of Doge. A checkpoint may store each layer or expert as a tensor.
 _COUNTED = re.compile(
     r"layers$|n_layers?$|depths?$|experts$|heads?$|blocks$|stages$|cycles$|num_block|codebooks?$|points$|levels$"
 )
 LARGEST_COUNT = 2**16
-# Other sizes make no work on the meta device, except for the few of which a model makes a list (head_dim of DiffLlama).
-# The largest default are the 20,000,000 n-grams of Qwen4Exp. Lengths of a context cost nothing, whatever they are.
+# Other sizes cost nothing on the meta device, except the few of which a model makes a list (head_dim of DiffLlama). The
+# largest default are the 20,000,000 n-grams of Qwen4Exp. The length of a context costs nothing.
 _SIZE = re.compile(r"size|dim|hidden|channel|codes|num_|^n_|^d_|width|height")
 _NO_SIZE = re.compile(r"position|length|context|ctx|window|token|_id$|^max_")
 LARGEST_SIZE = 2**26
@@ -28,31 +28,32 @@ _LABELS = ("id2label", "label2id")
 # Modules and parameters: a layer of a dense model has 13 modules and 9 tensors.
 SMALLEST_BUDGET = 4_000
 MODULES_A_TENSOR = 20
+_ADVICE = "it does not belong to these weights. Download it again, or scan a copy without it."
 
 
 def check_counts(config: Mapping[str, Any], tensors: int) -> None:
-    """See that no count in a config is beyond what the checkpoint's tensors can stand for, and no size beyond reason.
+    """Check that no count in a config exceeds what the checkpoint's tensors can account for, and that sizes are sane.
 
-    Sizes count only under names that the config classes know: a trainer may note down whatever it likes beside them.
+    Sizes are checked only under names that the config classes know: a trainer may add notes of its own.
 
     Raises:
-        CheckpointError: one is, or the config is nested too deep.
+        CheckpointError: one is too large.
     """
-    for name, value in _numbers(config):
+    for name, value in _entries(config):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
         counted = _COUNTED.search(name)
         most = max(LARGEST_COUNT, tensors) if counted else LARGEST_SIZE
-        if -most <= value <= most:
-            continue
-        if counted or (_SIZE.search(name) and not _NO_SIZE.search(name) and _is_known(name, config)):
+        sized = counted or (_SIZE.search(name) and not _NO_SIZE.search(name))
+        if sized and not -most <= value <= most and (counted or _is_known(name, config)):
             raise CheckpointError(
-                f"config.json has {_shown(value)} as {shown(name)}, and the checkpoint has {tensors} tensors: it does "
-                "not belong to these weights. Download it again, or scan a copy without it."
+                f"config.json has {_shown(value)} as {shown(name)}, and the checkpoint has {tensors} tensors: {_ADVICE}"
             )
 
 
 @contextmanager
 def limited_building(tensors: int) -> Iterator[None]:
-    """End the building of a model that gets many times as many modules as the checkpoint has tensors.
+    """Stop building a model that gets many times as many modules as the checkpoint has tensors.
 
     Raises:
         CheckpointError: the model does.
@@ -66,8 +67,8 @@ def limited_building(tensors: int) -> Iterator[None]:
         left -= 1
         if left < 0:
             raise CheckpointError(
-                f"config.json describes a model of far more modules than the {tensors} tensors of the checkpoint: it "
-                "does not belong to these weights. Download it again, or scan a copy without it."
+                f"config.json describes a model of far more modules than the {tensors} tensors of the checkpoint: "
+                f"{_ADVICE}"
             )
 
     hooks = (
@@ -97,15 +98,8 @@ def _is_known(name: str, config: Mapping[str, Any]) -> bool:
     return False
 
 
-def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int | float]]:
-    """Every number in a config, with the name that it or the list around it has."""
-    for key, entry in _entries(value, name):
-        if isinstance(entry, int | float) and not isinstance(entry, bool):
-            yield key, entry
-
-
 def _entries(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value in a config that is neither object nor list, with its name; objects with theirs as well."""
+    """Every value in a config with its name; the entries of a list have the name of the list."""
     waiting = [(name, value)]
     while waiting:
         name, value = waiting.pop()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-_LOCK = threading.RLock()  # the switch of huggingface_hub is one for the whole process
+_LOCK = threading.RLock()  # huggingface_hub has one switch for the whole process
 _THREAD = threading.local()
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg")
 
@@ -22,9 +22,8 @@ class OfflineError(Exception):
 def offline() -> Iterator[None]:
     """Refuse every request to the Hub, and every other connection that this thread opens.
 
-    huggingface_hub's switch covers connections that are already open; the audit hook covers other libraries, and
-    versions of huggingface_hub that would read the switch elsewhere. An environment variable would come too late: it
-    is read when huggingface_hub is imported.
+    huggingface_hub's switch covers connections that are already open; the audit hook covers other libraries. Setting
+    an environment variable would be too late: huggingface_hub reads it on import.
     """
     from huggingface_hub import constants  # noqa: PLC0415 - costs time
 
@@ -49,9 +48,8 @@ def asked_for_network(error: BaseException | None) -> bool:
     return False
 
 
-@cache
+@cache  # Python cannot remove an audit hook
 def _install_hook() -> None:
-    """Once: Python cannot remove an audit hook."""
     sys.addaudithook(_refuse)
 
 

@@ -22,28 +22,20 @@ SMALLEST_SIDE = 32  # below, quartiles of the singular values mean little; route
 
 @dataclass(frozen=True)
 class Matrix:
-    """A 2-D array that is decomposed: where its numbers stand in the checkpoint.
+    """A 2-D array that is decomposed: where its numbers are stored in the checkpoint.
 
-    The numbers are `tensor`, reshaped to `view` where that is given, then indexed by `index` as NumPy indexes:
+    The numbers are `tensor`, reshaped to `view` if there is one, then indexed by `index` as NumPy indexes:
     `(3,)` is the fourth expert of a stack, `(3, slice(None, 512))` its first 512 rows,
     `(3, slice(None), slice(0, None, 2))` every second column.
 
-    Attributes:
-        label: what tells it from the other matrices of its parameter, for example '3.gate_proj'; '' where there is but
-            one.
-        shape: (rows, cols) after view and index.
-        tensor: the checkpoint's name of the tensor that holds it.
-        index: what to take of the (reshaped) tensor; () takes all of it.
-        view: the shape to give the tensor first, or None.
-        pieces: where several tensors make up one matrix, the matrices to put together; tensor, index and view are then
-            those of the first piece and say nothing of the others.
-        axis: 0 where the pieces stand one below the other, 1 where they stand side by side.
+    A matrix stored in several tensors has them as `pieces`, to be put together along `axis` (0: one below the other,
+    1: side by side); tensor, index and view are then those of the first piece.
     """
 
-    label: str
-    shape: tuple[int, int]
-    tensor: str
-    index: tuple[int | slice, ...] = ()
+    label: str  # distinguishes it from the other matrices of its parameter, such as '3.gate_proj'; '' for a single one
+    shape: tuple[int, int]  # after view and index
+    tensor: str  # the checkpoint's name
+    index: tuple[int | slice, ...] = ()  # () takes all of it
     view: tuple[int, ...] | None = None
     pieces: tuple["Matrix", ...] = ()
     axis: Literal[0, 1] = 0
@@ -51,23 +43,14 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Parameter:
-    """The unit of selection: one entry of `model.named_parameters()`, or the experts of one layer and projection.
+    """The unit of selection: one entry of `model.named_parameters()`, or the experts of one layer and projection."""
 
-    Attributes:
-        name: as the trainer sees it. Where a trainer keeps one module per expert, the expert number is written `*`.
-        shape: of the parameter; (experts, rows, cols) for a group of experts.
-        dtype: of the tensors that hold it, as safetensors spells it.
-        kind: what it is; only 'matrix' and 'experts' are scored by default.
-        tensors: the checkpoint's tensors that hold it.
-        matrices: what is decomposed when it is scored; empty where it has no spectrum.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    kind: Kind
-    tensors: tuple[str, ...]
-    matrices: tuple[Matrix, ...] = ()
+    name: str  # as the trainer sees it; the number of an expert is `*` if the trainer keeps one module per expert
+    shape: tuple[int, ...]  # (experts, rows, cols) for a group of experts
+    dtype: str  # of the tensors that hold it, as safetensors spells it
+    kind: Kind  # only 'matrix' and 'experts' are scored by default
+    tensors: tuple[str, ...]  # the checkpoint's tensors that hold it
+    matrices: tuple[Matrix, ...] = ()  # decomposed to score it; empty if it has no spectrum
 
     @property
     def numel(self) -> int:
@@ -81,7 +64,7 @@ class Parameter:
 
     @property
     def layer(self) -> int | None:
-        """The number that the `*` of the module type stands for; None outside numbered layers."""
+        """The number that the `*` of the module type replaces; None outside numbered layers."""
         return layer(self.name)
 
 
@@ -104,7 +87,7 @@ def layer(name: str) -> int | None:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key under which `layers.2` stands before `layers.10`."""
+    """Sort key that places `layers.2` before `layers.10`."""
     parts = re.split(r"([0-9]{1,18})", name)
     return tuple((0, int(part)) if part.isdigit() and part.isascii() else (1, part) for part in parts)
 

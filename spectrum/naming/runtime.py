@@ -1,7 +1,7 @@
 """Exact runtime names: the parameters a trainer will see, from a config and the headers of a checkpoint."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,30 +18,21 @@ from spectrum.naming.model import MetaModel, build_first, quiet
 from spectrum.naming.parameters import Matrix, Parameter, natural_key
 from spectrum.naming.table import table_parameters
 from spectrum.naming.ties import Ties, resolve
+from spectrum.naming.transformers_loading import renamer_of
 
 _WITHOUT_MATRICES = ("bias", "norm", "vector", "position", "convolution", "lookup", "head-bias", "other")
 
 
 @dataclass(frozen=True)
 class Naming:
-    """The parameters of a model and how their names were found.
+    """The parameters of a model and how their names were found."""
 
-    Attributes:
-        parameters: every parameter of the model the trainer will see, scored or not, in natural order of name.
-        skipped: {tensor of the checkpoint: why it is no parameter}.
-        model_class: the class the trainer is taken to load; None where no class was consulted.
-        transformers: its version; None where it was not consulted.
-        name_mapping: 'exact' from the model itself, 'table' from transformers' conversion table alone, 'identity' as
-            the checkpoint names them.
-        notes: whole sentences the user should read.
-    """
-
-    parameters: tuple[Parameter, ...]
-    skipped: Mapping[str, str]
-    model_class: str | None
-    transformers: str | None
-    name_mapping: Literal["exact", "table", "identity"]
-    notes: tuple[str, ...]
+    parameters: tuple[Parameter, ...]  # every one of the model that the trainer will see, in natural order of name
+    skipped: Mapping[str, str]  # {tensor of the checkpoint: why it is not a parameter}
+    model_class: str | None  # the class that the trainer is assumed to load; None if no class was consulted
+    transformers: str | None  # its version; None if it was not consulted
+    name_mapping: Literal["exact", "table", "identity"]  # from the model, transformers' table alone, or the checkpoint
+    notes: tuple[str, ...]  # whole sentences the user should read
 
 
 def name_parameters(
@@ -57,7 +48,7 @@ def name_parameters(
     Args:
         tensors: of the checkpoint, by name; quantised ones already folded into the weights they stand for.
         config: config.json, parsed. Remote code that it names is never executed.
-        model_class: name of the transformers class the trainer loads, where it is not the usual one.
+        model_class: name of the transformers class the trainer loads, if it is not the usual one.
         names: 'checkpoint' takes the checkpoint's names as they are.
         same: whether two tensors of the checkpoint hold equal bytes; asked only of tied tensors stored twice.
 
@@ -66,37 +57,37 @@ def name_parameters(
             or a large share of the weights has no place in it; or the config asks for far more modules than that.
     """
     if names == "checkpoint":
-        return _by_identity(tensors, ())
+        return _by_identity(tensors)
     if config is None or "model_type" not in config:
-        return _by_identity(tensors, (_identity_note("there is no config.json that names a model type"),))
+        return _by_identity(tensors, "there is no config.json that names a model type")
     if transformers_version() is None:
-        return _by_identity(tensors, (_identity_note("transformers is not installed"),))
+        return _by_identity(tensors, "transformers is not installed")
     check_counts(config, len(tensors))
     try:
         chosen, meta = build_first(candidate_classes(config, model_class), config, len(tensors))
     except UnbuildableError as error:
         if error.chosen is None:
-            return _by_identity(tensors, (_identity_note(str(error)),))
-        return _without_model(tensors, error.chosen, str(error))
-    with quiet():
-        return _by_model(tensors, chosen, meta, same)
+            return _by_identity(tensors, str(error))
+        return _by_table(tensors, error.chosen, str(error))
+    return _by_model(tensors, chosen, meta, same)
 
 
+@quiet()
 def _by_model(
     tensors: Mapping[str, Tensor], chosen: ModelClass, meta: MetaModel, same: Callable[[str, str], bool]
 ) -> Naming:
-    conversion = convert(tensors, meta.model)
-    ties = resolve(meta, conversion.targets, same)
-    shapes = {**meta.shapes, **{name: conversion.targets[name].shape for name in ties.untied}}
-    unexpected = checks.reasons(conversion.unexpected, meta, chosen.name)
+    """Names of a model that was built on the meta device."""
+    targets, strangers = convert(tensors, renamer_of(meta.model))
+    ties = resolve(meta, targets, same)
+    shapes = {**meta.shapes, **{name: targets[name].shape for name in ties.untied}}
+    unexpected = checks.reasons(strangers, meta, chosen.name)
     checks.check_unexpected(unexpected, tensors, chosen)
     missing = [name for name in meta.shapes if name not in ties.sources]
     notes = (*chosen.notes, *ties.notes, *checks.check_missing(missing, meta, chosen))
-    checks.check_shapes(shapes, ties.sources, conversion.targets, chosen)
-    parameters, untraceable = _parameters(tensors, meta, shapes, conversion.targets, ties)
-    skipped = {**unexpected, **_skipped(conversion.targets, ties)}
-    notes = (*notes, *untraceable, *_shape_notes(parameters))
-    return Naming(_ordered(parameters), skipped, chosen.name, transformers_version(), "exact", notes)
+    checks.check_shapes(shapes, ties.sources, targets, chosen)
+    parameters, untraceable = _parameters(tensors, meta, shapes, targets, ties)
+    skipped = {**unexpected, **_skipped(targets, ties)}
+    return _naming("exact", parameters, skipped, (*notes, *untraceable), chosen)
 
 
 def _parameters(
@@ -105,8 +96,8 @@ def _parameters(
     shapes: Mapping[str, tuple[int, ...]],
     targets: Mapping[str, Target],
     ties: Ties,
-) -> tuple[list[Parameter], tuple[str, ...]]:
-    """Every parameter with its matrices, and sentences about those whose matrices cannot be told."""
+) -> tuple[list[Parameter], list[str]]:
+    """Every parameter with its matrices, and sentences about those whose matrices cannot be found."""
     owners = Owners(meta.model)
     weights = dict(meta.model.named_parameters(remove_duplicate=False))
     usual_dtype = Counter(tensor.dtype for tensor in tensors.values()).most_common(1)[0][0]
@@ -114,17 +105,18 @@ def _parameters(
     untraceable: dict[str, list[str]] = defaultdict(list)
     for name, shape in shapes.items():
         kind = owners.kind(name, weights[name])
-        if name in ties.sources:
-            target = targets[ties.sources[name]]
-            parameter = Parameter(name, shape, tensors[target.tensors[0]].dtype, kind, target.tensors)
-            try:
-                parameter = replace(parameter, matrices=_matrices(parameter, shapes, target, owners))
-            except UntraceableError as error:
-                untraceable[str(error)].append(name)
-        else:  # a head that the trainer starts at random
-            parameter = Parameter(name, shape, usual_dtype, kind, ())
+        if name not in ties.sources:  # a head that the trainer starts at random
+            parameters.append(Parameter(name, shape, usual_dtype, kind, ()))
+            continue
+        target = targets[ties.sources[name]]
+        parameter = Parameter(name, shape, tensors[target.tensors[0]].dtype, kind, target.tensors)
+        try:
+            parameter = replace(parameter, matrices=_matrices(parameter, shapes, target, owners))
+        except UntraceableError as error:
+            untraceable[str(error)].append(name)
         parameters.append(parameter)
-    notes = tuple(_untraceable_note(reason, names) for reason, names in untraceable.items())
+    more = {reason: f" and {len(names) - 1} more" * (len(names) > 1) for reason, names in untraceable.items()}
+    notes = [f"'{names[0]}'{more[reason]} cannot be scored: {reason}." for reason, names in untraceable.items()]
     return group_experts(parameters, owners.expert_lists()), notes
 
 
@@ -133,13 +125,12 @@ def _matrices(
 ) -> tuple[Matrix, ...]:
     if parameter.kind in _WITHOUT_MATRICES or parameter.dtype not in FLOAT_SIZES:
         return ()
-    if target.layout is None:
-        raise UntraceableError(target.reason)
     if parameter.kind == "experts":
         owner = owners.module(parameter.name.rpartition(".")[0])
         cuts = cuts_of(parameter.name, shapes, interleaved=interleaves(owner))
         return expert_matrices(target.layout, experts_in(owner, target.shape), cuts)
-    return (layout.matrix(target.layout),) if len(target.shape) == 2 else ()
+    where = target.layout
+    return (layout.matrix(where),) if len(target.shape) == 2 else ()
 
 
 def _skipped(targets: Mapping[str, Target], ties: Ties) -> dict[str, str]:
@@ -152,50 +143,43 @@ def _skipped(targets: Mapping[str, Target], ties: Ties) -> dict[str, str]:
     return found
 
 
-def _without_model(tensors: Mapping[str, Tensor], chosen: ModelClass, reason: str) -> Naming:
-    """Names from the conversion table alone."""
-    with quiet():
-        parameters, skipped = table_parameters(tensors, chosen)
+@quiet()
+def _by_table(tensors: Mapping[str, Tensor], chosen: ModelClass, reason: str) -> Naming:
+    """Names from the conversion table alone, because the model cannot be built."""
     note = (
         f"{reason}. Names and experts are taken from the conversion table of transformers {transformers_version()} "
         "without building the model, which may miss renamings of inner models: compare them with the trainer's."
     )
-    notes = (*chosen.notes, note, *_shape_notes(parameters))
-    return Naming(_ordered(parameters), skipped, chosen.name, transformers_version(), "table", notes)
+    return _naming("table", *table_parameters(tensors, chosen), (*chosen.notes, note), chosen)
 
 
-def _by_identity(tensors: Mapping[str, Tensor], notes: tuple[str, ...]) -> Naming:
-    parameters, skipped = identity_parameters(tensors)
-    return Naming(_ordered(parameters), skipped, None, None, "identity", (*notes, *_shape_notes(parameters)))
-
-
-def _ordered(parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
-    return tuple(sorted(parameters, key=lambda parameter: natural_key(parameter.name)))
-
-
-def _identity_note(reason: str) -> str:
-    return (
-        f"{reason[0].upper()}{reason[1:]}. The names are those of the checkpoint: the trainer's differ where it builds "
-        "the model otherwise, as transformers 5 does for mixtures of experts."
+def _by_identity(tensors: Mapping[str, Tensor], reason: str = "") -> Naming:
+    """The names of the checkpoint; a reason is the user's to read."""
+    note = (
+        f"{reason[:1].upper()}{reason[1:]}. The names are those of the checkpoint: the trainer's differ where it "
+        "builds the model otherwise, as transformers 5 does for mixtures of experts."
     )
+    return _naming("identity", *identity_parameters(tensors), (note,) if reason else (), None)
 
 
-def _untraceable_note(reason: str, names: list[str]) -> str:
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"'{names[0]}'{others} cannot be scored: {reason}."
+def _naming(
+    mapping: Literal["exact", "table", "identity"],
+    parameters: Sequence[Parameter],
+    skipped: Mapping[str, str],
+    notes: Sequence[str],
+    chosen: ModelClass | None,
+) -> Naming:
+    ordered = tuple(sorted(parameters, key=lambda parameter: natural_key(parameter.name)))
+    class_name, version = (chosen.name, transformers_version()) if chosen else (None, None)
+    return Naming(ordered, skipped, class_name, version, mapping, (*notes, *_shape_notes(parameters)))
 
 
 def _shape_notes(parameters: Iterable[Parameter]) -> tuple[str, ...]:
-    """A sentence about module types whose members differ in shape: their scores are not of like matrices."""
+    """A sentence about module types with matrices of more than one shape, whose scores are hard to compare."""
     shapes: dict[str, set[tuple[int, ...]]] = defaultdict(set)
     for parameter in parameters:
         if parameter.kind in ("matrix", "experts") and parameter.layer is not None:
             shapes[parameter.module_type].add(parameter.shape)
-    mixed = [f"{name} ({' and '.join(map(_times, sorted(found)))})" for name, found in shapes.items() if len(found) > 1]
-    if not mixed:
-        return ()
-    return (f"Module types with matrices of more than one shape, ranked together: {', '.join(mixed)}.",)
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    texts = {name: " and ".join("x".join(map(str, shape)) for shape in sorted(found)) for name, found in shapes.items()}
+    mixed = ", ".join(f"{name} ({texts[name]})" for name, found in shapes.items() if len(found) > 1)
+    return (f"Module types with matrices of more than one shape, ranked together: {mixed}.",) if mixed else ()

@@ -9,29 +9,23 @@ from spectrum.errors import SpectrumError
 from spectrum.naming.parameters import SMALLEST_SIDE, Parameter
 
 _WORDS = {"position": "position table", "lookup": "lookup table", "other": "not a weight matrix"}
-WIDENED = ("router", "embedding", "head")  # what `--all-modules` adds, wherever it stands
+WIDENED = ("router", "embedding", "head")  # what `--all-modules` adds
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What the user wants scored.
+    """What the user wants scored."""
 
-    Attributes:
-        modules: shell patterns on the module type, in full or without the common prefix; () takes all.
-        exclude: the same; what they match is left out.
-        all_modules: embeddings, heads, routers and matrices outside numbered layers as well.
-    """
-
-    modules: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    all_modules: bool = False
+    modules: tuple[str, ...] = ()  # shell patterns on the module type, with or without the common prefix; () takes all
+    exclude: tuple[str, ...] = ()  # the same; what they match is left out
+    all_modules: bool = False  # embeddings, heads, routers and matrices outside numbered layers as well
 
 
 def split_by_scope(parameters: Sequence[Parameter], scope: Scope) -> tuple[list[Parameter], dict[str, str]]:
-    """Parameters to score, and of the others {name: why not}.
+    """Parameters to score, and {name: reason} for the others.
 
     Raises:
-        SpectrumError: a pattern that matches no module type; the error names near ones.
+        SpectrumError: a pattern matches no module type; the error names near ones.
     """
     reasons = {parameter.name: _why_not(parameter, all_modules=scope.all_modules) for parameter in parameters}
     candidates = [parameter for parameter in parameters if not reasons[parameter.name]]
@@ -44,31 +38,32 @@ def split_by_scope(parameters: Sequence[Parameter], scope: Scope) -> tuple[list[
 
 
 def match_module_types(module_types: Iterable[str], modules: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
-    """Module types that match one of `modules` (all, where it is empty) and none of `exclude`.
+    """Module types that match one of `modules` (all if it is empty) and none of `exclude`.
 
     Raises:
-        SpectrumError: a pattern that matches nothing.
+        SpectrumError: a pattern matches nothing.
     """
     known = sorted(module_types)
-    prefix = common_prefix(known)
-    included = frozenset().union(*(_matching(pattern, known, prefix) for pattern in modules)) if modules else known
-    excluded: frozenset[str] = frozenset().union(*(_matching(pattern, known, prefix) for pattern in exclude))
-    return frozenset(included) - excluded
+    included, excluded = (
+        frozenset(name for pattern in patterns for name in _matching(pattern, known)) for patterns in (modules, exclude)
+    )
+    return (included if modules else frozenset(known)) - excluded
 
 
 def common_prefix(module_types: Iterable[str]) -> str:
-    """What all module types of numbered layers begin with, up to and with the `*.`; '' where they differ there."""
+    """What all module types of numbered layers begin with, up to and including the `*.`; '' if they differ there."""
     prefixes = {name[: name.index("*.") + 2] for name in module_types if "*." in name}
     return prefixes.pop() if len(prefixes) == 1 else ""
 
 
-def _matching(pattern: str, known: Sequence[str], prefix: str) -> frozenset[str]:
-    matched = frozenset(
-        name for name in known if fnmatchcase(name, pattern) or fnmatchcase(name.removeprefix(prefix), pattern)
-    )
+def _matching(pattern: str, known: Sequence[str]) -> list[str]:
+    prefix = common_prefix(known)
+    short = [name.removeprefix(prefix) for name in known]
+    matched = [
+        name for name, end in zip(known, short, strict=True) if fnmatchcase(name, pattern) or fnmatchcase(end, pattern)
+    ]
     if not matched:
-        short = [name.removeprefix(prefix) for name in known]
-        # 'mlp' is part of names; with several stacks of layers, as in a multimodal model, the names are in full.
+        # 'mlp' is part of a name; a multimodal model has several stacks of layers, so its names have no common prefix.
         wider = (f"{pattern}.*", f"*{pattern}", f"*.{pattern}.*")
         longer = [f"'{wide}'" for wide in wider if any(fnmatchcase(name, wide) for name in short)][:1]
         near = longer or difflib.get_close_matches(pattern, short, n=3, cutoff=0.4) or short[:8]

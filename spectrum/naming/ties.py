@@ -1,4 +1,4 @@
-"""Tied parameters: which of the stored tensors feeds which, as transformers decides on loading."""
+"""Tied parameters: which stored tensor fills which parameter, decided as transformers does on loading."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,26 +9,19 @@ from spectrum.naming.model import MetaModel
 
 @dataclass(frozen=True)
 class Ties:
-    """Tied names resolved.
+    """Tied names resolved."""
 
-    Attributes:
-        sources: {name in named_parameters(): the target that fills it}; without what nothing fills.
-        untied: those of them that the config ties, but whose numbers differ from the other's.
-        aliases: {target that fills nothing: the parameter that it is an alias of}.
-        notes: whole sentences.
-    """
-
-    sources: dict[str, str]
-    untied: frozenset[str]
-    aliases: dict[str, str]
-    notes: tuple[str, ...]
+    sources: dict[str, str]  # {name in named_parameters(): the target that fills it}, without those that nothing fills
+    untied: frozenset[str]  # those that the config ties, but whose numbers differ from the other's
+    aliases: dict[str, str]  # {target that fills nothing: the parameter that it is an alias of}
+    notes: tuple[str, ...]  # whole sentences
 
 
 def resolve(meta: MetaModel, targets: dict[str, Target], same: Callable[[str, str], bool]) -> Ties:
     """Decide for each parameter which stored name fills it.
 
-    One of the tied names stored: it fills the parameter. Both stored with equal numbers: one parameter. Both stored and
-    different: transformers does not tie them, so both are parameters.
+    If one of the tied names is stored, it fills the parameter. If both are stored with equal numbers, they are one
+    parameter. If both are stored and differ, transformers does not tie them, so both are parameters.
 
     Args:
         meta: the model.
