@@ -15,7 +15,9 @@ from spectrum.naming import layout
 from spectrum.naming.layout import Layout, UntraceableError
 from spectrum.naming.tracing import trace
 from spectrum.naming.transformers_loading import Group, Renamer, in_loading_order
-from spectrum.untrusted import SHORT
+from spectrum.untrusted import SHORT, shown
+
+_LONG_NUMBER = re.compile("[0-9]{19}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ def convert(tensors: Mapping[str, Tensor], renamer: Renamer) -> tuple[dict[str, 
     Raises:
         CheckpointError: tensors cannot be converted, for example because one of them is missing.
     """
+    for name in tensors:
+        if _LONG_NUMBER.search(name):  # transformers reads it, and Python refuses to read thousands of digits
+            raise CheckpointError(
+                f"Tensor {shown(name)} has a number of more than 18 digits in its name. Scan a copy without "
+                "config.json, under the names of the checkpoint."
+            )
     groups: dict[str, Group] = {}
     targets: dict[str, Target] = {}
     unexpected: dict[str, str] = {}
@@ -130,5 +138,5 @@ def _converted_shapes(name: str, group: Group, tensors: Mapping[str, Tensor]) ->
 
 def some(names: Sequence[str], count: int = 5) -> str:
     """The first names of a list, quoted, and how many more there are."""
-    shown = ", ".join(f"'{name}'" for name in names[:count])
-    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"
+    first = ", ".join(f"'{name}'" for name in names[:count])
+    return first if len(names) <= count else f"{first} and {len(names) - count} more"

@@ -73,7 +73,7 @@ def _build(chosen: ModelClass, config: Mapping[str, object], tensors: int) -> Me
 
     try:
         with offline(), limited_building(tensors), torch.device("meta"):
-            model = _instance(chosen, config)
+            model = _instance(chosen, parsed(config, chosen.model_type))
             model.tie_weights()
     except CheckpointError:
         raise
@@ -100,21 +100,27 @@ def _unbuildable(chosen: ModelClass, error: Exception) -> UnbuildableError:
     return UnbuildableError(f"{chosen.name} cannot be built{text}", chosen=chosen, here_only=here_only)
 
 
-def _instance(chosen: ModelClass, config: Mapping[str, object]) -> Any:
-    """The model, with eager attention: a config that asks for flash attention would demand its package."""
-    import transformers  # noqa: PLC0415
+def parsed(config: Mapping[str, object], model_type: str) -> Any:
+    """config.json as an object of transformers, made without reaching the network: some classes look things up."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
 
-    parsed = CONFIG_MAPPING[chosen.model_type].from_dict(_cleaned(config))
+    with offline():
+        return CONFIG_MAPPING[model_type].from_dict(_cleaned(config))
+
+
+def _instance(chosen: ModelClass, config: Any) -> Any:
+    """The model, with eager attention: a config that asks for flash attention would demand its package."""
+    import transformers  # noqa: PLC0415
+
     built_by: Any = getattr(transformers, chosen.built_by)
     if hasattr(built_by, "_model_mapping"):
-        return built_by.from_config(parsed, attn_implementation="eager", trust_remote_code=False)
+        return built_by.from_config(config, attn_implementation="eager", trust_remote_code=False)
     if not hasattr(built_by, "_from_config"):
         raise CheckpointError(f"'{chosen.built_by}' is not a model class: pass another one with --model-class.")
-    text_class = parsed.sub_configs.get("text_config")
+    text_class = config.sub_configs.get("text_config")
     if text_class is not None and built_by.config_class is text_class:
-        parsed = parsed.get_text_config()  # as the auto classes do: a text model of a multimodal config
-    return built_by._from_config(parsed, attn_implementation="eager")  # noqa: SLF001 - what from_config calls
+        config = config.get_text_config()  # as the auto classes do: a text model of a multimodal config
+    return built_by._from_config(config, attn_implementation="eager")  # noqa: SLF001 - what from_config calls
 
 
 # Remote code is never looked at, and no kernel is fetched. Quantised weights arrive dequantised. The dtype of numbers

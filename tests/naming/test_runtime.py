@@ -1,11 +1,13 @@
 """Runtime names, shapes and values against the models that transformers itself loads."""
 
+import dataclasses
 import importlib
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -342,6 +344,35 @@ def test_missing_experts_are_named(tmp_path, lost, text):
         name(checkpoint)
 
 
+@pytest.mark.parametrize(
+    "number, text",
+    [
+        (
+            "999999999",
+            "is put together from 1000000000 experts, and the checkpoint lacks 'experts.*.w1.weight' of expert",
+        ),
+        ("9" * 18, f"is put together from {10**18} experts, and the checkpoint lacks 'experts.*.w1.weight' of expert"),
+        ("9" * 19, "has a number of more than 18 digits in its name"),
+        ("9" * 5000, "has a number of more than 18 digits in its name"),
+    ],
+    ids=lambda text: str(text)[:12],
+)
+def test_a_hostile_expert_number(tmp_path, number, text):
+    """A number that claims a billion experts is an error of one line, and no set of that size is made."""
+    checkpoint = make(tmp_path, "mixtral")
+    name(checkpoint)  # imports the model class
+    names = {n: n.replace("experts.11.", f"experts.{number}.") for n in checkpoint.tensors}
+    tensors = {names[n]: dataclasses.replace(tensor, name=names[n]) for n, tensor in checkpoint.tensors.items()}
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=re.escape(text)) as error:
+            name_parameters(tensors, checkpoint.config, same=checkpoint.same)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert len(str(error.value)) < 400
+
+
 def test_one_expert_alone(tmp_path):
     """A layer of one expert is not taken to lack its number 0."""
     with silenced():
@@ -363,11 +394,11 @@ def test_pieces_make_one_matrix(tmp_path):
 
 
 def test_an_unknown_operation_leaves_no_matrices(tmp_path):
-    """Where it cannot be told which numbers go where, nothing is scored, and the user is told why."""
+    """If it is not known which numbers go where, nothing is scored, and a note says why."""
     from transformers.core_model_loading import Concatenate
 
     checkpoint = make(tmp_path, "mixtral")
-    Concatenate.__name__ = "Shuffle"  # operations are told apart by it
+    Concatenate.__name__ = "Shuffle"  # operations are recognised by it
     try:
         naming = name(checkpoint)
     finally:
