@@ -17,37 +17,37 @@ _NORM = re.compile(r"Norm(?![a-z])")  # LlamaRMSNorm and MambaRMSNormGated, not 
 
 
 class Owners:
-    """The modules of a model, which decide the kind of its parameters."""
+    """The modules of a model, which decide the kind of its parameters.
+
+    Attributes:
+        modules: by path.
+    """
 
     def __init__(self, model: Any) -> None:
         from torch import nn  # noqa: PLC0415 - costs a second
 
-        self._modules = dict(model.named_modules(remove_duplicate=False))
+        self.modules = dict(model.named_modules(remove_duplicate=False))
         self._embeddings = embeddings_of(model)
         self._lists = (nn.ModuleList, nn.ModuleDict)
         self._convolution = nn.modules.conv._ConvNd  # noqa: SLF001 - the common base of all convolutions
         self._norms = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
         self._linear, self._embedding = nn.Linear, nn.Embedding
 
-    def module(self, path: str) -> Any:
-        """The module at a path."""
-        return self._modules[path]
-
     def expert_lists(self) -> list[str]:
         """Paths of the lists that hold one module per expert."""
-        return [path for path, module in self._modules.items() if self._is_list_of_experts(path, module)]
+        return [path for path, module in self.modules.items() if self._is_list_of_experts(path, module)]
 
     def kind(self, name: str, parameter: Any) -> Kind:
         """Kind of a parameter of the model."""
         path, _, attribute = name.rpartition(".")
         if ".parametrizations." in path:  # weight norm: the module is the one that is parametrized
             path, _, attribute = path.rpartition(".parametrizations.")
-        of_embeddings: Kind | None = self._embeddings.kind(self._modules[path], parameter)
+        of_embeddings: Kind | None = self._embeddings.kind(self.modules[path], parameter)
         return of_embeddings or self._kind(path, attribute, parameter)
 
     def _kind(self, path: str, attribute: str, parameter: Any) -> Kind:
         """Kind of a parameter that is not part of the embedding or the head."""
-        owner = self._modules[path]
+        owner = self.modules[path]
         if self._is_norm(owner):
             return "norm"
         if attribute == "bias" or attribute.endswith("_bias"):
@@ -62,7 +62,7 @@ class Owners:
 
     def _kind_of_weight(self, path: str, attribute: str, parameter: Any) -> Kind:
         """Kind of an array that is neither looked up nor added."""
-        owner = self._modules[path]
+        owner = self.modules[path]
         if _EXPERTS.search(type(owner).__name__) and (parameter.ndim == 3 or flattened_experts(owner, parameter.shape)):
             return "experts"
         if parameter.ndim > 2:
@@ -77,7 +77,7 @@ class Owners:
     def _routes(self, path: str, parameter: Any) -> bool:
         """Whether a 2-D weight chooses experts: one output for each of those in its block, or a single gate."""
         parent, _, leaf = path.rpartition(".")
-        classes = f"{type(self._modules[path]).__name__} {type(self._modules.get(parent)).__name__}"
+        classes = f"{type(self.modules[path]).__name__} {type(self.modules.get(parent)).__name__}"
         if not (_ROUTER.search(classes) or _ROUTER_ATTRIBUTE.search(leaf)):
             return False
         blocks = (path, parent, parent.rpartition(".")[0])  # the experts may be two levels up
@@ -86,7 +86,7 @@ class Owners:
 
     def _experts_in(self, path: str) -> int | None:
         """Number of experts among the children of a module."""
-        for name, child in self._modules[path].named_children():
+        for name, child in self.modules[path].named_children():
             if self._is_list_of_experts(name, child):
                 return len(child)
             if _EXPERTS.search(type(child).__name__):

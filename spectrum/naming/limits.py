@@ -1,4 +1,4 @@
-"""Bounds on what a config.json may ask for, so that transformers does not build for ever.
+"""Bounds on what a config.json may ask for, so that transformers does not build forever.
 
 Whether config and weights belong together is decided later, from the built model.
 """
@@ -58,7 +58,8 @@ def limited_building(tensors: int) -> Iterator[None]:
     Raises:
         CheckpointError: the model does.
     """
-    from torch.nn.modules import module  # noqa: PLC0415
+    from torch.nn.modules.module import register_module_module_registration_hook as on_module  # noqa: PLC0415
+    from torch.nn.modules.module import register_module_parameter_registration_hook as on_parameter  # noqa: PLC0415
 
     left = max(SMALLEST_BUDGET, MODULES_A_TENSOR * tensors)
 
@@ -71,15 +72,8 @@ def limited_building(tensors: int) -> Iterator[None]:
                 f"{_ADVICE}"
             )
 
-    hooks = (
-        module.register_module_module_registration_hook(count),
-        module.register_module_parameter_registration_hook(count),
-    )
-    try:
+    with on_module(count), on_parameter(count):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _is_known(name: str, config: Mapping[str, Any]) -> bool:

@@ -126,7 +126,7 @@ def _matrices(
     if parameter.kind in _WITHOUT_MATRICES or parameter.dtype not in FLOAT_SIZES:
         return ()
     if parameter.kind == "experts":
-        owner = owners.module(parameter.name.rpartition(".")[0])
+        owner = owners.modules[parameter.name.rpartition(".")[0]]
         cuts = cuts_of(parameter.name, shapes, interleaved=interleaves(owner))
         return expert_matrices(target.layout, experts_in(owner, target.shape), cuts)
     where = target.layout
@@ -135,12 +135,9 @@ def _matrices(
 
 def _skipped(targets: Mapping[str, Target], ties: Ties) -> dict[str, str]:
     used = set(ties.sources.values())
-    found: dict[str, str] = {}
-    for name, target in targets.items():
-        if name not in used:
-            reason = f"alias of {ties.aliases[name]}" if name in ties.aliases else "buffer"
-            found |= dict.fromkeys(target.tensors, reason)
-    return found
+    reasons = {name: f"alias of {alias}" for name, alias in ties.aliases.items()}
+    unused = {name: target for name, target in targets.items() if name not in used}
+    return {tensor: reasons.get(name, "buffer") for name, target in unused.items() for tensor in target.tensors}
 
 
 @quiet()
