@@ -10,18 +10,24 @@ from spectrum.naming.classes import candidate_classes
 from spectrum.naming.limits import check_counts
 from spectrum.naming.model import build_first
 
+MUSICGEN = {"text_encoder": {"model_type": "t5"}, "audio_encoder": {"model_type": "encodec"}}
+
 
 @pytest.mark.parametrize(
-    "model_type, architecture",
+    "model_type, architecture, inner",
     [
-        ("musicgen", "MusicgenForConditionalGeneration"),
-        ("musicgen_melody", "MusicgenMelodyForConditionalGeneration"),
-        ("evolla", "EvollaForProteinText2Text"),
+        ("musicgen", "MusicgenForConditionalGeneration", MUSICGEN | {"decoder": {"model_type": "musicgen_decoder"}}),
+        (
+            "musicgen_melody",
+            "MusicgenMelodyForConditionalGeneration",
+            MUSICGEN | {"decoder": {"model_type": "musicgen_melody_decoder"}},
+        ),
+        ("evolla", "EvollaForProteinText2Text", {}),
     ],
 )
-def test_a_class_that_nobody_can_build_gives_way(model_type, architecture):
+def test_a_class_that_nobody_can_build_gives_way(model_type, architecture, inner):
     """The class of config.json is taken if the one that Axolotl would ask for cannot be built."""
-    config = {"model_type": model_type, "architectures": [architecture]}
+    config = {"model_type": model_type, "architectures": [architecture], **inner}
     candidates = candidate_classes(config)
     assert len(candidates) == 2
     chosen, meta = build_first(candidates, config, 2000)
