@@ -10,7 +10,6 @@ from spectrum.cli.options import STORE
 from spectrum.cli.output import hint, warn
 from spectrum.errors import SpectrumError
 from spectrum.results import file_stem, import_scan, read_scan, write_scan
-from spectrum.results.published import PUBLISHED_URL, fetch_published
 
 
 @command(
@@ -19,27 +18,15 @@ from spectrum.results.published import PUBLISHED_URL, fetch_published
 )
 def import_(
     old: Annotated[
-        Path | None, typer.Argument(metavar="OLD", help="Result file of the authors' program.", show_default=False)
-    ] = None,
+        str, typer.Argument(metavar="OLD", help="Result file of the authors' program, or its address on the web.")
+    ],
     model: Annotated[
         str | None, typer.Option("--model", metavar="ID", help="The model's id; by default it follows the file's name.")
     ] = None,
-    published: Annotated[
-        str | None,
-        typer.Option("--published", metavar="OWNER/NAME", help="Fetch the file that the authors published instead."),
-    ] = None,
-    published_url: Annotated[
-        str, typer.Option("--published-url", metavar="URL", help="Folder of their result files.")
-    ] = PUBLISHED_URL,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the scan file.")] = STORE,
 ) -> None:
     """Convert an older result file to a scan file, from which 'select' and 'show' work."""
-    if published is not None and old is None and model is None:
-        scan = fetch_published(published, published_url)
-    elif old is not None and published is None:
-        scan = import_scan(old, model_id=model)
-    else:
-        raise typer.BadParameter("give OLD, or --published owner/name alone.", param_hint="OLD")
+    scan = import_scan(old, model_id=model)
     path = out / f"{file_stem(scan.model.id)}.json"
     if path.exists() and read_scan(path).settings.origin is None:
         raise SpectrumError(f"'{path}' is a scan that was made here; choose another folder with --out.")
@@ -50,10 +37,5 @@ def import_(
         warn(
             "this file holds no infinite score. Since April 2025 the authors' program writes a finite one for a "
             "saturated matrix, so in newer files saturated matrices cannot be recognised. Scan the model to know them."
-        )
-    if published:
-        warn(
-            "published scores do not say which revision of the model they are of, nor its shapes, and their names are "
-            "those of the checkpoint; scan the model for an exact list."
         )
     print(path)

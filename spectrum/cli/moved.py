@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-_SELECT, _IMPORT = "spectrum select SCAN", "spectrum import --published owner/name"
+_SELECT, _IMPORT = "spectrum select SCAN", "spectrum import URL"
 _FLAGS = ("--whole-layers", "--rank-pattern", "--qlora")
 _TO_SELECT = (
     "--count", "--min-snr", "--max-params", "--trainable", "--per-type", "--score", "--strategy", "--seed",
@@ -21,10 +21,8 @@ def moved(option: str, words: Sequence[str]) -> str | None:
     gone = f"scan has no {option} any more."
     if option in _TO_SELECT:
         return f"{gone} Run: {_SELECT} {shlex.join(_given(option, words))}"
-    if option == "--published":
-        return f"{gone} Run: {_IMPORT}"
-    if option == "--published-url":
-        return f"{gone} Run: {_IMPORT} {shlex.join(_given(option, words))}"
+    if option in ("--published", "--published-url"):
+        return f"{gone} Run: {_IMPORT} with the address of the result file."
     if option == "--names":
         return f"{gone} A folder without its config.json keeps the names of the checkpoint."
     return None

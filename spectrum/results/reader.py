@@ -43,7 +43,7 @@ def read_scan(path: Path) -> Scan:
 
 
 def load_json(path: Path) -> Any:
-    """Parsed JSON of a file; NaN and Infinity are read as floats, because older files contain them.
+    """Parsed JSON of a file, as `parse_scores` reads it.
 
     Raises:
         ScanFileError: the file is missing, empty, or not JSON.
@@ -53,20 +53,29 @@ def load_json(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ScanFileError(f"'{path}' cannot be read: {reason}. Give the .json file of a scan.") from error
+    return parse_scores(text, source=str(path))
+
+
+def parse_scores(text: str, *, source: str) -> Any:
+    """Parsed JSON of a text; NaN and Infinity are read as floats, because older files contain them.
+
+    Raises:
+        ScanFileError: it is empty or not JSON; the error names the source.
+    """
     if not text.strip():
-        raise ScanFileError(f"'{path}' is empty: it holds no scores. Scan the model, or get the file again.")
+        raise ScanFileError(f"'{source}' is empty: it holds no scores. Scan the model, or get the file again.")
     try:
         return parse_json(text)
     except TwiceError as error:
         raise ScanFileError(
-            f"'{path}' lists {shown(str(error))} twice: it was altered. Scan the model again."
+            f"'{source}' lists {shown(str(error))} twice: it was altered. Scan the model again."
         ) from error
     except ValueError as error:
         if not text.lstrip().startswith(("{", "[")):
-            raise ScanFileError(f"'{path}' is not JSON. Give the .json file of a scan.") from error
+            raise ScanFileError(f"'{source}' is not JSON. Give the .json file of a scan.") from error
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise ScanFileError(
-            f"'{path}' is not valid JSON{where}: it was cut off or altered. Scan the model again."
+            f"'{source}' is not valid JSON{where}: it was cut off or altered. Scan the model again."
         ) from error
 
 

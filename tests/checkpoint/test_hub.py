@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from spectrum.checkpoint import fingerprint, open_checkpoint, open_model, ranges
 from spectrum.checkpoint import hub as hub_module
 from spectrum.errors import CheckpointError, SpectrumError
-from spectrum.results import published
+from spectrum.results import download
 
 REPO = "acme/tiny"
 READER = "hf_reader"
@@ -445,8 +445,8 @@ def test_files_of_the_hub_are_checked_like_those_on_disk(hub, model):
 
 def test_an_address_that_drips_is_given_up(hub, commit, monkeypatch):
     """Result files by URL have a limit for the whole answer, too."""
-    monkeypatch.setattr(published, "LONGEST", 0.3)
+    monkeypatch.setattr(download, "LONGEST", 0.3)
     hub.push(REPO, {"snr_results_acme-tiny.json": b"{}" + b" " * 5000})
     hub.fault("*snr_results*", bytes_per_second=80)
     with pytest.raises(SpectrumError, match="cannot be read: it was not complete after 0 seconds"):
-        published.fetch_published(REPO, f"{hub.endpoint}/{REPO}/resolve/main")
+        download.download(f"{hub.endpoint}/{REPO}/resolve/main/snr_results_acme-tiny.json")

@@ -426,8 +426,8 @@ def test_the_model_as_an_argument(llama, run):
         (["--lora-alpha", "8"], "spectrum select SCAN --lora-alpha 8"),
         (["--rank-pattern"], "spectrum select SCAN --rank-pattern"),
         (["--qlora"], "spectrum select SCAN --qlora"),
-        (["--published"], "spectrum import --published owner/name"),
-        (["--published-url", "http://x"], "spectrum import --published owner/name --published-url http://x"),
+        (["--published"], "spectrum import URL with the address of the result file."),
+        (["--published-url", "http://x"], "spectrum import URL with the address of the result file."),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

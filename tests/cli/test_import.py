@@ -1,4 +1,4 @@
-"""`spectrum import --published`: the authors' result files as a source, from a server on loopback."""
+"""`spectrum import URL`: a result file of the authors' program from a server on loopback."""
 
 import functools
 import http.server
@@ -36,51 +36,44 @@ def site(tmp_path):
         thread.join()
 
 
-def test_published_scores_are_a_scan_of_their_own(site, run):
-    """Slash and underscore become dashes in the file's name; the origin is recorded; select works from it."""
-    code, out, err = run("import", "--published", "acme/tiny_v1", "--published-url", site)
+def test_a_result_file_is_imported_from_its_address(site, run):
+    """The address is recorded as the origin; select works from the scan by the model's name."""
+    url = f"{site}/snr_results_acme-tiny-v1.json"
+    code, out, err = run("import", url, "--model", "acme/tiny_v1")
     assert (code, out) == (0, "snr_results/acme--tiny_v1.json\n")
     assert err.splitlines()[0] == "Imported 8 scores of 8 parameters."
-    assert "warning: published scores do not say which revision of the model they are of, nor its shapes" in err
-    origin = f"{site}/snr_results_acme-tiny-v1.json"
-    assert json.loads(Path("snr_results/acme--tiny_v1.json").read_text())["scan"]["origin"] == origin
+    assert json.loads(Path("snr_results/acme--tiny_v1.json").read_text())["scan"]["origin"] == url
     _, out, _ = run("select", "acme/tiny_v1", "--top", "25")
     assert [line for line in out.splitlines() if line.startswith("- ")] == [
         "- ^model.layers.3.mlp.down_proj.weight$",
         "- ^model.layers.3.mlp.up_proj.weight$",
     ]
+    assert run("import", url)[1] == "snr_results/acme-tiny-v1.json\n"
 
 
 @pytest.mark.parametrize(
-    ("model", "url", "message"),
+    ("url", "message"),
     [
-        ("acme/none", "", "No published scores of 'acme/none' at"),
-        ("acme/empty", "", "is empty"),
-        ("./acme", "", "'./acme' is not a name of a model: published scores are found by 'owner/name'."),
-        ("acme/tiny", "file:///etc", "'file:///etc' is not a web address: give one that begins with https://."),
-        ("acme/tiny", "http://127.0.0.1:9", "cannot be read: [Errno 111] Connection refused."),
+        ("{site}/none.json", "cannot be read: there is no such file."),
+        ("{site}/snr_results_acme-empty.json", "is empty: it holds no scores."),
+        ("http://127.0.0.1:9/x.json", "cannot be read: [Errno 111] Connection refused."),
+        ("file:///etc/passwd", "'file:/etc/passwd' cannot be read: No such file or directory."),
     ],
 )
-def test_no_published_scores_are_one_line(site, run, model, url, message):
+def test_an_address_without_scores_is_one_line(site, run, url, message):
     """Nothing is written either."""
-    code, out, err = run("import", "--published", model, "--published-url", url or site)
+    code, out, err = run("import", url.format(site=site))
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert message in err
     assert not Path("snr_results").exists()
 
 
 def test_a_scan_made_here_is_not_replaced(site, run, llama):
-    """The same name, but a real scan: refused. A file or a name beside it: wrong usage."""
+    """The same name, but a real scan: refused."""
     run("scan", llama)
-    path = Path("snr_results/acme--tiny-llama.json")
-    Path("snr_results/tiny-llama.json").rename(path)
+    path = Path("snr_results/tiny-llama.json")
     before = path.read_bytes()
-    (Path("site") / "snr_results_acme-tiny-llama.json").write_bytes(
-        (Path("site") / "snr_results_acme-tiny-v1.json").read_bytes()
-    )
-    code, _, err = run("import", "--published", "acme/tiny-llama", "--published-url", site)
+    code, _, err = run("import", f"{site}/snr_results_acme-tiny-v1.json", "--model", "tiny-llama")
     assert code == 1
     assert f"'{path}' is a scan that was made here; choose another folder with --out." in err
     assert path.read_bytes() == before
-    for words in ([], ["old.json", "--published", "a/b"], ["--published", "a/b", "--model", "c"]):
-        assert run("import", *words)[0] == 2
