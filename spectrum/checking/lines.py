@@ -148,7 +148,7 @@ def _matches_any(pattern: Pattern, names: Sequence[str], budget: Budget) -> bool
 def _cut(line: Line) -> Iterator[Finding]:
     if line.cut:
         message = f"'{line.shown}' has no end, so it also matches {some(line.cut)}."
-        yield Finding("SPC411", message, "End it with '$', after the parameter's whole name.", line=line.number)
+        yield Finding("SPC411", message, "End it with '$' after the whole name of the parameter.", line=line.number)
 
 
 def _rows(line: Line, rows: Mapping[str, int | None]) -> Iterator[Finding]:

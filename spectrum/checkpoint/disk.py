@@ -69,7 +69,7 @@ class DiskSource:
 def shortened(path: Path, end: int) -> CheckpointError:
     """The error for a file that became shorter than its header says."""
     return CheckpointError(
-        f"'{path}' ended at byte {end} although its header describes more: it was altered since it was opened. "
+        f"'{path}' ended at byte {end} although its header describes more: it was changed after it was opened. "
         "Run the command again when nothing writes to it."
     )
 

@@ -100,8 +100,8 @@ def _load(path: Path) -> dict[str, "torch.Tensor"]:
     for key, value in saved.items():
         if isinstance(value, Mapping) and any(isinstance(entry, torch.Tensor) for entry in value.values()):
             raise CheckpointError(
-                f"'{path}' holds its tensors under the entry {shown(key)}, where transformers does not find them "
-                "either. Save the content of that entry alone, better as safetensors."
+                f"'{path}' holds its tensors under the entry {shown(key)}, which transformers does not read. "
+                "Save the content of that entry alone, preferably as safetensors."
             )
     tensors = {name: value for name, value in saved.items() if isinstance(value, torch.Tensor)}
     for name, tensor in tensors.items():

@@ -38,7 +38,7 @@ def check(
         NoiseModel | None,
         typer.Option(
             "--noise-model",
-            help="By default what the config's header says, else as in the scan.",
+            help="By default as the config's header says, or else as in the scan.",
             rich_help_panel=SCORED,
         ),
     ] = None,

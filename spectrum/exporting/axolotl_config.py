@@ -207,7 +207,7 @@ def _plugin(config: Config, _place: str) -> tuple[list[Change], str] | None:
     settings = [other for other in config.entries if other.key.startswith("spectrum_")]
     gone = [Change(other.start, other.end, "") for other in settings]
     what = "".join(f" and '{other.key}'" for other in settings)
-    message = f"'{found[0].value}'{what} were removed: the plugin would replace the selection by one of its own."
+    message = f"Removed '{found[0].value}'{what}: the plugin would replace this selection by its own."
     return [*without_items(config, entry, found), *gone], message
 
 

@@ -157,7 +157,7 @@ def _check_size(node: yaml.Node, sizes: dict[int, int], place: str) -> int:
         sizes[id(node)] = MOST_VALUES + 1  # what the node finds if it contains itself
         sizes[id(node)] = 1 + sum(_check_size(each, sizes, place) for each in _children(node))
     if sizes[id(node)] > MOST_VALUES:
-        raise ConfigError(f"'{place}' stands for more than {MOST_VALUES:,} values.", line)
+        raise ConfigError(f"'{place}' expands to more than {MOST_VALUES:,} values.", line)
     return sizes[id(node)]
 
 

@@ -157,8 +157,8 @@ def _refuse_four_bit(items: Sequence[ParameterScore]) -> None:
     packed = next((item for item in items if item.kind != "experts" and item.name.endswith(".weight")), None)
     if packed:
         raise SelectionError(
-            f"'{packed.name}' can be adapted as a parameter only (PEFT would take its module for the experts, or it is "
-            f"a router), which cannot be done in 4 bit. Leave it out with --exclude '{packed.module_type}', or train "
+            f"PEFT can adapt '{packed.name}' only as a parameter (it would mistake its module for the experts, or it "
+            f"is a router), which does not work in 4 bit. Leave it out with --exclude '{packed.module_type}', or train "
             "without --qlora."
         )
 

@@ -153,8 +153,8 @@ def _by_table(tensors: Mapping[str, Tensor], chosen: ModelClass, reason: str) ->
 def _by_identity(tensors: Mapping[str, Tensor], reason: str = "") -> Naming:
     """The names of the checkpoint; a reason is the user's to read."""
     note = (
-        f"{reason[:1].upper()}{reason[1:]}. The names are those of the checkpoint: the trainer's differ where it "
-        "builds the model otherwise, as transformers 5 does for mixtures of experts."
+        f"{reason[:1].upper()}{reason[1:]}. The names are those of the checkpoint. The trainer's names differ if it "
+        "builds the model differently, as transformers 5 does for mixtures of experts."
     )
     return _naming("identity", *identity_parameters(tensors), (note,) if reason else (), None)
 

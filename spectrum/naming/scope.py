@@ -80,7 +80,7 @@ def _why_not(parameter: Parameter, *, all_modules: bool) -> str:
     if parameter.kind not in ("matrix", "experts", *WIDENED):
         return _WORDS.get(parameter.kind, parameter.kind)
     if not parameter.matrices:
-        return "no matrix inside"
+        return "not a matrix"
     if parameter.kind in WIDENED and not all_modules:
         return parameter.kind
     smallest = min(min(matrix.shape) for matrix in parameter.matrices)

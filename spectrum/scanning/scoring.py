@@ -139,5 +139,5 @@ def _unsound(parameter: ParameterScore, error: Exception) -> ScanFileError:
 
 def _two_sides(shape: tuple[int, ...] | None) -> tuple[int, int]:
     if shape is None or len(shape) != 2:
-        raise ValueError(f"shape {shape} is not that of one matrix")
+        raise ValueError(f"shape {shape} is not the shape of one matrix")
     return shape[0], shape[1]

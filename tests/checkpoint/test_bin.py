@@ -191,7 +191,7 @@ def test_a_file_that_shrinks_while_open(tmp_path, zipped):
     path = _save({"w": gaussian(64, 64, seed=1)}, tmp_path / "m.bin", zipped=zipped)
     with open_checkpoint(path) as checkpoint:
         os.truncate(path, 9_000)
-        with pytest.raises(CheckpointError, match="altered since it was opened"):
+        with pytest.raises(CheckpointError, match="changed after it was opened"):
             checkpoint.read("w")
 
 

@@ -142,7 +142,7 @@ def test_a_file_that_shrinks_while_open(tmp_path):
     with open_checkpoint(folder) as checkpoint:
         with (folder / "model.safetensors").open("rb+") as file:
             file.truncate(9_000)
-        with pytest.raises(CheckpointError, match="altered since it was opened"):
+        with pytest.raises(CheckpointError, match="changed after it was opened"):
             checkpoint.read("w")
 
 

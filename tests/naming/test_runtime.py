@@ -704,8 +704,8 @@ def test_remote_code_is_never_executed(tmp_path, monkeypatch, model_type, mappin
         (note,) = naming.notes
         assert note == (
             f"Transformers {transformers.__version__} does not know the model type 'remote_thing'. The names are those "
-            "of the checkpoint: the trainer's differ where it builds the model otherwise, as transformers 5 does for "
-            "mixtures of experts."
+            "of the checkpoint. The trainer's names differ if it builds the model differently, as transformers 5 does "
+            "for mixtures of experts."
         )
 
 
