@@ -377,7 +377,7 @@ REFUSED = {
     "quantised": (_quantized, ODD),
     "sparse": (_saved({"w": torch.eye(3).to_sparse()}), ODD),
     "meta": (_saved({"w": torch.ones(3, device="meta")}), ODD),
-    "nested": (_saved({"state_dict": {"w": torch.ones(2)}}), "holds its tensors under the entry 'state_dict', where"),
+    "nested": (_saved({"state_dict": {"w": torch.ones(2)}}), "holds its tensors under the entry 'state_dict', which"),
     "one tensor": (_saved(torch.ones(2)), "does not hold a state dict"),
     "a list": (_saved([torch.ones(2)], zipped=False), "does not hold a state dict"),
     "no tensors": (_saved({"epoch": 3}), "holds no tensors"),

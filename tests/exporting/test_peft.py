@@ -210,7 +210,7 @@ def test_four_bit():
     _, notes = to_peft(select_top(scan, 50), scan, LoraOptions(four_bit=True))
     assert notes[-1].startswith("bitsandbytes quantises linear layers only: stacked experts stay in 16 bit")
     scan = scan_of("qwen2_moe")
-    with pytest.raises(SelectionError, match="shared_expert.+cannot be done in 4 bit. Leave it out with --exclude"):
+    with pytest.raises(SelectionError, match="shared_expert.+does not work in 4 bit. Leave it out with --exclude"):
         to_peft(select_top(scan, 50), scan, LoraOptions(four_bit=True))
 
 
