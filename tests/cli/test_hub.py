@@ -96,7 +96,7 @@ def test_wrong_models_are_one_line(hub, run):
     )
     assert run("scan", "--demo", "--fetch", "stream")[0] == 2
     code, _, err = run("scan", "--model", REPO, "--demo")
-    assert (code, err.split(".")[0]) == (2, "spectrum: Invalid value for --model: give either --model MODEL or --demo")
+    assert (code, err.split(".")[0]) == (2, "spectrum: Invalid value for MODEL: give one MODEL, or --demo")
 
 
 @pytest.mark.parametrize(
