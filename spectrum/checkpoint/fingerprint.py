@@ -78,13 +78,14 @@ def _hash_blobs(checkpoint: Checkpoint) -> str | None:
 
 def _sampled(checkpoint: Checkpoint, tensors: list[Tensor], cache: Path | None) -> str:
     """Hash of samples, from the cache if the shards are still the files that it was made of."""
-    if checkpoint.remote:
+    written = max(time for _, _, time in checkpoint.states())
+    if checkpoint.remote or written > time_ns() - TOO_FRESH_NS:
         return _hash_samples(checkpoint, tensors)
     paths = [(checkpoint.folder / shard).resolve() for shard in checkpoint.shards]
-    # With the time of the last change of any kind: a program may set back the time of the last writing.
-    files = [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path in paths]
-    if max(max(file[2:]) for file in files) > time_ns() - TOO_FRESH_NS:
-        return _hash_samples(checkpoint, tensors)
+    stats = [path.stat() for path in paths]
+    # With the time of any change (ctime): a program can set back the time of writing (mtime), but not this one.
+    times = [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
+    files = [(str(path), *facts) for path, facts in zip(paths, times, strict=True)]
     key = hashlib.sha256(json.dumps([MOST_BYTES, _hash_headers(tensors), files]).encode()).hexdigest()
     return remembered(cache, key, lambda: _hash_samples(checkpoint, tensors))
 
