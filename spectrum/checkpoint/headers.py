@@ -63,6 +63,12 @@ def header_length(prefix: bytes, *, file_size: int, path: str) -> int:
             f"'{path}' has only {file_size} bytes, too few for a safetensors file. Download the file again."
         )
     length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
+    text = prefix.decode("utf-8", "replace")
+    if "".join(text[:LENGTH_BYTES].split()).isprintable() and prefix[:LENGTH_BYTES].isascii():
+        raise CheckpointError(
+            f"'{path}' begins with the text {shown(' '.join(text.split()))}: it is not a safetensors file, perhaps an "
+            "error that a server sent in its place. Download it again."
+        )
     if length > file_size - LENGTH_BYTES:
         raise CheckpointError(
             f"'{path}' announces a header of {length} bytes but has only {file_size} bytes in all. "

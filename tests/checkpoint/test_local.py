@@ -239,6 +239,12 @@ _FAULTS = {
     "pointer as shard": (_content("b.safetensors", POINTER), "b.safetensors' is a Git LFS pointer, not the weights"),
     "pointer as index": (_content("model.safetensors.index.json", POINTER), "index.json' is a Git LFS pointer"),
     "page as shard": (_content("b.safetensors", PAGE), "b.safetensors' is an HTML page, not the weights"),
+    "error as shard": (
+        _content("b.safetensors", b'{"error":"Repository not found"}'),
+        """begins with the text '{"error""",
+    ),
+    "error of several lines": (_content("b.safetensors", b'{\n "error": 404\n}'), """text '{ "error": 404 }'"""),
+    "text as shard": (_content("b.safetensors", b"Entry not found"), "begins with the text 'Entry not found'"),
     "page as config": (_content("config.json", PAGE), "config.json' is an HTML page"),
     "no index": (_shards_without_index("safetensors"), r"holds shards \('model-00001-of-00002.safetensors'\) without"),
     "no index of bin": (_shards_without_index("bin"), "without 'pytorch_model.bin.index.json', which says which"),
