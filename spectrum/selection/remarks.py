@@ -92,11 +92,13 @@ def _nearly_saturated(selected: Iterable[ParameterScore]) -> Iterator[str]:
     """
     nearly = [(item, low, total) for item in selected for low, total in [_noise_values(item)] if 0 < low < RARE * total]
     if nearly:
-        item, low, total = nearly[0]
-        more = f", and {len(nearly) - 1} more such parameters are selected" if len(nearly) > 1 else ""
+        item, low, total = min(nearly, key=lambda entry: entry[1] / entry[2])
+        others = len(nearly) - 1
+        more = f" So {'is 1 other' if others == 1 else f'are {others} others'} of the selected." if others else ""
         yield (
-            f"'{item.name}' is nearly saturated: {low} of its {total} singular values lie at or below the threshold, "
-            f"so a small change of the weights changes its SNR many times{more}. Compare with --noise-model mp."
+            f"'{item.name}' is nearly saturated: {low} of its {total} singular values {'lies' if low == 1 else 'lie'} "
+            f"at or below the threshold, so a small change of the weights changes its SNR many times.{more} Compare with "
+            "--noise-model mp."
         )
 
 

@@ -203,4 +203,4 @@ def test_a_nearly_saturated_selection(project, run):
         code, findings = found(run, "--config", CONFIG)
         remarks = [item["message"] for item in findings if item["code"] == "SPC601"]
         assert (code, len(remarks)) == (0, int(warned))
-        assert not warned or remarks[0].startswith(f"'{name}' is nearly saturated: 1 of its 64 singular values lie at")
+        assert not warned or remarks[0].startswith(f"'{name}' is nearly saturated: 1 of its 64 singular values lies at")

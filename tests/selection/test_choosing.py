@@ -170,3 +170,17 @@ def test_nearly_saturated(below, said):
     assert bool(remarks) == said
     if said:
         assert f"'{item.name}' is nearly saturated: {below} of its 192 singular values" in remarks[0]
+
+
+def test_the_most_saturated_is_named():
+    """Of several nearly saturated parameters, the one with the smallest share below the threshold is named first."""
+    items = [
+        replace(item, score=replace(item.score, signal_count=192 - below))
+        for below, name in ((3, "self_attn.k_proj"), (1, "self_attn.v_proj"), (2, "mlp.up"))
+        for item in layers([5.0], name, shape=(192, 576))
+    ]
+    for count, more in ((1, ""), (2, " So is 1 other of the selected."), (3, " So are 2 others of the selected.")):
+        (remark,) = [text for text in select_top(make_scan(items[-count:]), 25).warnings if "nearly saturated" in text]
+        named = items[-1] if count == 1 else items[1]
+        assert remark.startswith(f"'{named.name}' is nearly saturated")
+        assert f"many times.{more} Compare" in remark
