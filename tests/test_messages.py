@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import spectrum
+from spectrum.cli.output import hint, warn
 
 ROOT = Path(spectrum.__file__).parent
 
@@ -77,3 +78,13 @@ def test_an_error_is_one_short_line(place, run, monkeypatch):
         for line in err.splitlines():
             assert len(line) < 400, (place, hostile[:20], line)
             assert line.isprintable()
+
+
+def test_notes_and_warnings_are_short_lines(capsys):
+    """A note or a warning that quotes a long error keeps its beginning and its end, in under 400 characters."""
+    for write, prefix in ((hint, "note: "), (warn, "warning: ")):
+        write(f"{'note: ' if write is hint else ''}C cannot be built: {'x' * 5_000}. Compare them with the trainer's.")
+        line = capsys.readouterr().err
+        assert line.startswith(f"{prefix}C cannot be built: x")
+        assert line.endswith(". Compare them with the trainer's.\n")
+        assert len(line) < 400

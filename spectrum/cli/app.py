@@ -13,7 +13,8 @@ from spectrum import __version__
 from spectrum.cli.faults import fault_line
 from spectrum.cli.groups import expanded
 from spectrum.cli.moved import moved
-from spectrum.errors import SpectrumError, one_line
+from spectrum.cli.output import short_line
+from spectrum.errors import SpectrumError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -23,7 +24,6 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 INTERRUPTED = 130
 COMMANDS = ("scan", "select", "show", "diff", "budget", "check", "import", "bench")
-LONGEST_LINE = 380  # characters
 PANELS = ("Arguments", "Model", "What is scored", "What is chosen", "Training", "Output", "Hub")
 HELP_WIDTH = 100  # columns, in a terminal that has as many
 INTERRUPTION = "interrupted. A scan carries on where it stopped when the same command is run again."
@@ -105,10 +105,7 @@ class SpectrumGroup(TyperGroup):
 
 def fail(message: str, code: int) -> NoReturn:
     """Print an error as one line on stderr and leave."""
-    line = one_line(message)
-    if len(line) > LONGEST_LINE:  # what it quotes may be of any length; the remedy stands at the end
-        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
-    print(f"spectrum: {line}", file=sys.stderr)
+    print(f"spectrum: {short_line(message)}", file=sys.stderr)
     leave(code)
 
 

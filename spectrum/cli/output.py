@@ -14,17 +14,26 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 10_000  # rich would wrap a pipe's lines at 80 columns
 LOG_SECONDS = 30
+LONGEST_LINE = 380  # characters
 
 
 def hint(text: str, *, quiet: bool = False) -> None:
     """A message for the user, on stderr."""
     if not quiet:
-        print(one_line(text), file=sys.stderr)
+        print(short_line(text), file=sys.stderr)
+
+
+def short_line(text: str) -> str:
+    """A message on one line without its middle if it is long: it may quote a name or a foreign error of any length."""
+    line = one_line(text)
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"  # the remedy stands at the end
 
 
 def warn(text: str) -> None:
     """Something the user should know before relying on the result; `--quiet` does not hide it."""
-    print(f"warning: {one_line(text)}", file=sys.stderr)
+    print(f"warning: {short_line(text)}", file=sys.stderr)
 
 
 def show(renderable: "RenderableType") -> None:
