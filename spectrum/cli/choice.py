@@ -7,7 +7,7 @@ from statistics import median
 
 import typer
 
-from spectrum.cli.options import ChoiceOptions, ModuleOptions
+from spectrum.cli.options import ChoiceOptions, ModuleOptions, warn_of_fraction
 from spectrum.exporting import default_embeddings
 from spectrum.selection import Choice, Count, MaxWeights, MinSnr, Overlap, PerType, Rule, TopPercent
 from spectrum.untrusted import shown
@@ -103,6 +103,7 @@ def _percent(text: str, option: str, *, least: str = "more than 0") -> float:
     value = float(found[1]) if found else -1.0
     if not 0 <= value <= 100 or (value == 0 and least != "0 or more"):
         raise typer.BadParameter(f"{shown(text)} is not a percentage: give {least}, at most 100.", param_hint=option)
+    warn_of_fraction(value)
     return value
 
 

@@ -57,9 +57,15 @@ def percent(value: float | None) -> float | None:
     """Refuse a percentage that selects nothing or more than everything; warn of one that is probably a fraction."""
     if value is not None and not 0 < value <= 100:
         raise typer.BadParameter(f"{value:g} is out of range: give more than 0, at most 100.")
-    if value is not None and value < 1:
-        warn(f"this is {value:g} %; for {FRACTIONS.get(value, 'that share')} give {100 * value:g}.")
+    if value is not None:
+        warn_of_fraction(value)
     return value
+
+
+def warn_of_fraction(value: float) -> None:
+    """A percentage below 1 probably means a share of 1."""
+    if 0 < value < 1:
+        warn(f"this is {value:g} %; for {FRACTIONS.get(value, 'that share')} give {100 * value:g}.")
 
 
 def known_format(value: str) -> str:

@@ -274,3 +274,6 @@ def test_a_fraction_in_place_of_a_percentage(run):
     for top, said in (("0.25", "0.25 %; for a quarter give 25."), ("0.3", "0.3 %; for that share give 30.")):
         assert f"warning: this is {said}" in run("select", "m", "--top", top)[2]
     assert "warning: this is" not in run("select", "m", "--top", "1")[2]
+    assert "warning: this is 0.5 %; for half give 50." in run("select", "m", "--per-type", "mlp.*=0.5")[2]
+    assert "warning: this is 0.3 %; for that share give 30." in run("select", "m", "--trainable", "0.3")[2]
+    assert "warning: this is" not in run("select", "m", "--per-type", "mlp.*=0")[2]
