@@ -97,8 +97,8 @@ def _nearly_saturated(selected: Iterable[ParameterScore]) -> Iterator[str]:
         more = f" So {'is 1 other' if others == 1 else f'are {others} others'} of the selected." if others else ""
         yield (
             f"'{item.name}' is nearly saturated: {low} of its {total} singular values {'lies' if low == 1 else 'lie'} "
-            f"at or below the threshold, so a small change of the weights changes its SNR many times.{more} Compare with "
-            "--noise-model mp."
+            "at or below the threshold, so a small change of the weights changes its SNR many times."
+            f"{more} Compare with --noise-model mp."
         )
 
 
