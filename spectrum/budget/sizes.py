@@ -18,6 +18,12 @@ def parse_size(text: str) -> int:
     raise ValueError(f"'{text}' is not a size of memory: give a number and a unit, such as 48GB (10^9) or 48GiB (2^30)")
 
 
+def unit(size_bytes: int) -> tuple[str, float]:
+    """GB, or MB for less than one GB, and how many bytes it is."""
+    return ("GB", 1e9) if size_bytes >= 1e9 else ("MB", 1e6)
+
+
 def show_size(size_bytes: int) -> str:
-    """In GB, or in MB if it is less than one GB; with two decimals."""
-    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.2f} MB"
+    """In GB or MB, with two decimals."""
+    name, scale = unit(size_bytes)
+    return f"{size_bytes / scale:.2f} {name}"

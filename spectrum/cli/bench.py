@@ -55,15 +55,14 @@ def bench(
 
 
 def _table(measured: "list[Measurement]") -> "Table":
-    from rich.table import Table  # noqa: PLC0415
+    from spectrum.reporting.table import add_row, new_table  # noqa: PLC0415  it imports rich
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("shape", "matrices", "plain s", "s", "ratio", "SNR deviation", "peak GB", "share of product rate"):
-        table.add_column(name, justify="left" if name == "shape" else "right", no_wrap=True)
+    table = new_table("shape", "matrices", "plain s", "s", "ratio", "SNR deviation", "peak GB", "share of product rate")
     for entry in measured:
-        table.add_row(
+        add_row(
+            table,
             f"{entry.shape[0]} x {entry.shape[1]}",
-            str(entry.matrices),
+            entry.matrices,
             f"{entry.plain_seconds:.3f}",
             f"{entry.seconds:.3f}",
             f"{entry.ratio:.1f}",

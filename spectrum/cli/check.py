@@ -8,8 +8,16 @@ import typer
 
 from spectrum.cli.app import command
 from spectrum.cli.choice import read_choice
-from spectrum.cli.options import MODEL, OUTPUT, SCORED, ChoiceOptions, HubOptions, ModuleOptions, ScanFile
-from spectrum.cli.output import hint
+from spectrum.cli.options import (
+    ChoiceOptions,
+    HubOptions,
+    ModuleOptions,
+    ScanFile,
+    model_option,
+    output_option,
+    scored_option,
+)
+from spectrum.cli.output import note
 from spectrum.spectra.snr import NoiseModel
 
 
@@ -21,40 +29,24 @@ def check(
     hub: HubOptions,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            metavar="MODEL",
-            help="What the scan should be of: owner/name[@revision], a folder or file.",
-            rich_help_panel=MODEL,
+        model_option(
+            "--model", metavar="MODEL", help="What the scan should be of: owner/name[@revision], a folder or file."
         ),
     ] = None,
     config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", metavar="FILE", help="Axolotl config, or a list that select wrote.", rich_help_panel=MODEL
-        ),
+        Path | None, model_option("--config", metavar="FILE", help="Axolotl config, or a list that select wrote.")
     ] = None,
     noise_model: Annotated[
         NoiseModel | None,
-        typer.Option(
-            "--noise-model",
-            help="By default as the config's header says, or else as in the scan.",
-            rich_help_panel=SCORED,
-        ),
+        scored_option("--noise-model", help="By default as the config's header says, or else as in the scan."),
     ] = None,
     transformers: Annotated[
         str | None,
-        typer.Option(
-            "--transformers",
-            metavar="VERSION",
-            help="The trainer's; by default the one installed here.",
-            rich_help_panel=MODEL,
-        ),
+        model_option("--transformers", metavar="VERSION", help="The trainer's; by default the one installed here."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.", rich_help_panel=OUTPUT)] = False,
+    strict: Annotated[bool, output_option("--strict", help="Fail on warnings, too.")] = False,
     format: Annotated[  # noqa: A002  the option's name
-        Literal["text", "json", "github", "junit"],
-        typer.Option("--format", help="How the findings are printed.", rich_help_panel=OUTPUT),
+        Literal["text", "json", "github", "junit"], output_option("--format", help="How the findings are printed.")
     ] = "text",
 ) -> None:
     """Check that a scan is sound, still belongs to its model, and that a config trains exactly its selection.
@@ -75,7 +67,7 @@ def check(
         revision=hub.revision,
         token=hub.token,
         trainer=Trainer(choice if given else None, noise_model, transformers),
-        notify=lambda text: hint(f"note: {text}"),
+        notify=note,
     )
     found = replace(found, strict=strict)
     print(FORMATS[format](found), end="")

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -16,8 +17,14 @@ from spectrum.selection import ScoreName, Strategy, Treatment
 from spectrum.spectra.snr import NoiseModel
 from spectrum.untrusted import shown
 
-MODEL, SCORED, CHOSEN, OUTPUT, HUB = "Model", "What is scored", "What is chosen", "Output", "Hub"
-TRAINING = "Training"
+# An option in each section of the help.
+model_option = partial(typer.Option, rich_help_panel="Model")
+scored_option = partial(typer.Option, rich_help_panel="What is scored")
+chosen_option = partial(typer.Option, rich_help_panel="What is chosen")
+training_option = partial(typer.Option, rich_help_panel="Training")
+output_option = partial(typer.Option, rich_help_panel="Output")
+hub_option = partial(typer.Option, rich_help_panel="Hub")
+
 FRACTIONS = {0.1: "a tenth", 0.2: "a fifth", 0.25: "a quarter", 0.5: "half"}
 LONGEST_NAME = 200  # characters, of a model
 STORE = Path("snr_results")
@@ -93,51 +100,31 @@ ScanFile = Annotated[
 ]
 Top = Annotated[
     float | None,
-    typer.Option(
+    chosen_option(
         "--top",
         metavar="PERCENT",
         parser=read_percent,
         callback=percent,
         help="Percent of each module type to select. [default: 25]",
-        rich_help_panel=CHOSEN,
     ),
 ]
 Embeddings = Annotated[
     Treatment | None,
-    typer.Option(
-        "--embeddings",
-        help="Whether embedding and head are trained. [default: train; with adapters freeze]",
-        rich_help_panel=CHOSEN,
+    chosen_option(
+        "--embeddings", help="Whether embedding and head are trained. [default: train; with adapters freeze]"
     ),
 ]
-Norms = Annotated[Treatment, typer.Option("--norms", help="Whether all norms are trained.", rich_help_panel=CHOSEN)]
-Device = Annotated[
-    str,
-    typer.Option("--device", callback=known_device, help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=OUTPUT),
-]
+Norms = Annotated[Treatment, chosen_option("--norms", help="Whether all norms are trained.")]
+Device = Annotated[str, output_option("--device", callback=known_device, help="auto, cpu, cuda, cuda:N or mps.")]
 Format = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        metavar="FORMAT",
-        callback=known_format,
-        help=f"{', '.join(get_args(FormatName))}.",
-        rich_help_panel=OUTPUT,
-    ),
+    str, output_option("--format", metavar="FORMAT", callback=known_format, help=f"{', '.join(get_args(FormatName))}.")
 ]
 Into = Annotated[
-    Path | None,
-    typer.Option(
-        "--into", metavar="CONFIG", help="Put the selection into this Axolotl config, in place.", rich_help_panel=OUTPUT
-    ),
+    Path | None, output_option("--into", metavar="CONFIG", help="Put the selection into this Axolotl config, in place.")
 ]
 StoredNoiseModel = Annotated[
     NoiseModel | None,
-    typer.Option(
-        "--noise-model",
-        help="Score again from the stored spectra; by default as in the scan.",
-        rich_help_panel=SCORED,
-    ),
+    scored_option("--noise-model", help="Score again from the stored spectra; by default as in the scan."),
 ]
 
 
@@ -147,22 +134,20 @@ class ModuleOptions:
 
     modules: Annotated[
         list[str] | None,
-        typer.Option(
+        scored_option(
             "--modules",
             metavar="PATTERN",
             callback=split_patterns,
             help="Only module types that match, such as 'mlp.*' or 'mlp.*,self_attn.o_proj'. May be repeated.",
-            rich_help_panel=SCORED,
         ),
     ] = None
     exclude: Annotated[
         list[str] | None,
-        typer.Option(
+        scored_option(
             "--exclude",
             metavar="PATTERN",
             callback=split_patterns,
             help="Leave out module types that match. May be repeated.",
-            rich_help_panel=SCORED,
         ),
     ] = None
 
@@ -172,19 +157,11 @@ class HubOptions:
     """Which version of a model on the Hub, and who asks for it."""
 
     revision: Annotated[
-        str | None,
-        typer.Option(
-            "--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub.", rich_help_panel=HUB
-        ),
+        str | None, hub_option("--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub.")
     ] = None
     token: Annotated[
         str | None,
-        typer.Option(
-            "--token",
-            metavar="TOKEN",
-            help="For private and gated models; by default the stored login.",
-            rich_help_panel=HUB,
-        ),
+        hub_option("--token", metavar="TOKEN", help="For private and gated models; by default the stored login."),
     ] = None
 
 
@@ -195,65 +172,45 @@ class ChoiceOptions:
     top: Top = None
     count: Annotated[
         int | None,
-        typer.Option("--count", metavar="N", min=1, help="Select N of each module type.", rich_help_panel=CHOSEN),
+        chosen_option("--count", metavar="N", min=1, help="Select N of each module type."),
     ] = None
     min_snr: Annotated[
         float | None,
-        typer.Option(
-            "--min-snr",
-            metavar="X",
-            help="Select every parameter that scores X or more, and the saturated ones.",
-            rich_help_panel=CHOSEN,
+        chosen_option(
+            "--min-snr", metavar="X", help="Select every parameter that scores X or more, and the saturated ones."
         ),
     ] = None
     max_params: Annotated[
         str | None,
-        typer.Option(
+        chosen_option(
             "--max-params",
             metavar="N",
             help="Select the largest percentage that trains at most N weights, such as 2.5B.",
-            rich_help_panel=CHOSEN,
         ),
     ] = None
     trainable: Annotated[
         str | None,
-        typer.Option(
-            "--trainable",
-            metavar="PERCENT",
-            help="The same, in percent of the model's weights, such as 30%.",
-            rich_help_panel=CHOSEN,
+        chosen_option(
+            "--trainable", metavar="PERCENT", help="The same, in percent of the model's weights, such as 30%."
         ),
     ] = None
     per_type: Annotated[
         str | None,
-        typer.Option(
+        chosen_option(
             "--per-type",
             metavar="PATTERN=PERCENT,...",
             help="A percentage per module type, such as 'mlp.*=50,self_attn.*=25'; --top is for the others.",
-            rich_help_panel=CHOSEN,
         ),
     ] = None
     whole_layers: Annotated[
-        bool,
-        typer.Option(
-            "--whole-layers", help="Score and select layers, with all ranked weights in them.", rich_help_panel=CHOSEN
-        ),
+        bool, chosen_option("--whole-layers", help="Score and select layers, with all ranked weights in them.")
     ] = False
-    score: Annotated[
-        ScoreName,
-        typer.Option("--score", help="What ranks the parameters.", rich_help_panel=CHOSEN),
-    ] = "snr"
+    score: Annotated[ScoreName, chosen_option("--score", help="What ranks the parameters.")] = "snr"
     strategy: Annotated[
-        Strategy,
-        typer.Option(
-            "--strategy", help="The best, or as many others as a control for comparison.", rich_help_panel=CHOSEN
-        ),
+        Strategy, chosen_option("--strategy", help="The best, or as many others as a control for comparison.")
     ] = "top"
     seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed", metavar="N", min=0, help="Seed of --strategy random. [default: 0]", rich_help_panel=CHOSEN
-        ),
+        int | None, chosen_option("--seed", metavar="N", min=0, help="Seed of --strategy random. [default: 0]")
     ] = None
     embeddings: Embeddings = None
     norms: Norms = "freeze"
@@ -271,28 +228,15 @@ class ExportOptions:
     format: Format = "axolotl"
     into: Into = None
     lora_rank: Annotated[
-        int | None,
-        typer.Option(
-            "--lora-rank", metavar="R", min=1, help="Rank of the adapters. [default: 16]", rich_help_panel=OUTPUT
-        ),
+        int | None, output_option("--lora-rank", metavar="R", min=1, help="Rank of the adapters. [default: 16]")
     ] = None
     lora_alpha: Annotated[
-        int | None,
-        typer.Option(
-            "--lora-alpha", metavar="A", min=1, help="Their alpha; by default twice the rank.", rich_help_panel=OUTPUT
-        ),
+        int | None, output_option("--lora-alpha", metavar="A", min=1, help="Their alpha; by default twice the rank.")
     ] = None
     rank_pattern: Annotated[
-        bool,
-        typer.Option(
-            "--rank-pattern",
-            help="A higher rank if the SNR is above the median of the module type.",
-            rich_help_panel=OUTPUT,
-        ),
+        bool, output_option("--rank-pattern", help="A higher rank if the SNR is above the median of the module type.")
     ] = False
-    qlora: Annotated[
-        bool, typer.Option("--qlora", help="Adapters beside weights in 4 bit.", rich_help_panel=OUTPUT)
-    ] = False
+    qlora: Annotated[bool, output_option("--qlora", help="Adapters beside weights in 4 bit.")] = False
 
     @property
     def lora(self) -> LoraOptions | None:

@@ -31,6 +31,11 @@ def short_line(text: str) -> str:
     return f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"  # the remedy stands at the end
 
 
+def note(text: str, *, quiet: bool = False) -> None:
+    """How something was done, on stderr."""
+    hint(f"note: {text}", quiet=quiet)
+
+
 def warn(text: str) -> None:
     """Something the user should know before relying on the result; `--quiet` does not hide it."""
     print(f"warning: {short_line(text)}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """`spectrum scan`: score a model and select from the scores."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,6 @@ from spectrum.cli.app import command
 from spectrum.cli.choice import overlap_lines, read_choice
 from spectrum.cli.exporting import write_into
 from spectrum.cli.options import (
-    HUB,
-    MODEL,
-    OUTPUT,
-    SCORED,
     STORE,
     ChoiceOptions,
     Device,
@@ -26,8 +23,12 @@ from spectrum.cli.options import (
     ModuleOptions,
     Norms,
     Top,
+    hub_option,
+    model_option,
+    output_option,
+    scored_option,
 )
-from spectrum.cli.output import hint, progress, show, warn
+from spectrum.cli.output import hint, note, progress, show, warn
 from spectrum.errors import one_line
 from spectrum.exporting import rehearse, write_beside
 from spectrum.results import Settings
@@ -49,28 +50,14 @@ class ModelOptions:
     path: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="owner/name[@revision] on the Hub, or a folder or file.")
     ] = None
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="The same as an option.", rich_help_panel=MODEL)
-    ] = None
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Scan the embedded demo, a small Llama.", rich_help_panel=MODEL)
-    ] = False
+    model: Annotated[str | None, model_option("--model", metavar="MODEL", help="The same as an option.")] = None
+    demo: Annotated[bool, model_option("--demo", help="Scan the embedded demo, a small Llama.")] = False
     model_class: Annotated[
-        str | None,
-        typer.Option(
-            "--model-class",
-            metavar="CLASS",
-            help="The transformers class the trainer loads.",
-            rich_help_panel=MODEL,
-        ),
+        str | None, model_option("--model-class", metavar="CLASS", help="The transformers class the trainer loads.")
     ] = None
     fetch: Annotated[
         Fetch,
-        typer.Option(
-            "--fetch",
-            help="Read a model on the Hub over the network, or download it into the Hub's cache.",
-            rich_help_panel=HUB,
-        ),
+        hub_option("--fetch", help="Read a model on the Hub over the network, or download it into the Hub's cache."),
     ] = "auto"
 
 
@@ -79,28 +66,17 @@ class ScoringOptions:
     """What is scored beside the chosen module types, and how."""
 
     all_modules: Annotated[
-        bool,
-        typer.Option("--all-modules", help="Score embeddings, heads and routers as well.", rich_help_panel=SCORED),
+        bool, scored_option("--all-modules", help="Score embeddings, heads and routers as well.")
     ] = False
     experts: Annotated[
         int | None,
-        typer.Option(
-            "--experts",
-            metavar="N",
-            min=1,
-            help="Score N experts of each layer, drawn by a fixed seed.",
-            rich_help_panel=SCORED,
-        ),
+        scored_option("--experts", metavar="N", min=1, help="Score N experts of each layer, drawn by a fixed seed."),
     ] = None
     noise_model: Annotated[
-        NoiseModel,
-        typer.Option(
-            "--noise-model", help="Where the threshold between noise and signal lies.", rich_help_panel=SCORED
-        ),
+        NoiseModel, scored_option("--noise-model", help="Where the threshold between noise and signal lies.")
     ] = "iqr"
     precision: Annotated[
-        Precision,
-        typer.Option("--precision", help="auto redoes in float64 what float32 cannot resolve.", rich_help_panel=SCORED),
+        Precision, scored_option("--precision", help="auto redoes in float64 what float32 cannot resolve.")
     ] = "auto"
 
 
@@ -108,23 +84,15 @@ class ScoringOptions:
 class RunOptions:
     """Where the results go, and how the scan runs."""
 
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.", rich_help_panel=OUTPUT)
-    ] = STORE
+    out: Annotated[Path, output_option("--out", metavar="FOLDER", help="Folder for the results.")] = STORE
     device: Device = "auto"
-    rescan: Annotated[
-        bool, typer.Option("--rescan", help="Scan again although a stored scan fits.", rich_help_panel=OUTPUT)
-    ] = False
+    rescan: Annotated[bool, output_option("--rescan", help="Scan again although a stored scan fits.")] = False
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print what would be read and computed, and stop there.", rich_help_panel=OUTPUT
-        ),
+        bool, output_option("--dry-run", help="Print what would be read and computed, and stop there.")
     ] = False
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="Print only the selection's path, and warnings.", rich_help_panel=OUTPUT),
-    ] = False
+    quiet: Annotated[bool, output_option("--quiet", "-q", help="Print only the selection's path, and warnings.")] = (
+        False
+    )
 
 
 @command(example="spectrum scan ./Meta-Llama-3-8B --top 25 --exclude 'self_attn.v_proj'")
@@ -172,7 +140,7 @@ def scan(
                     print("\n".join(preview(checkpoint, plan, running.out, ranks=ranks)))
                 return
             with progress(quiet=quiet) as show_progress:
-                listener = Listener(lambda text: hint(text, quiet=quiet), warn, show_progress)
+                listener = Listener(partial(hint, quiet=quiet), warn, show_progress)
                 scanned = obtain(checkpoint, plan, running.out, ranks=ranks, rescan=running.rescan, listener=listener)
     if ranks.leads:
         _print_selection(scanned, choice, exporting, quiet=quiet)
@@ -188,7 +156,7 @@ def _open(model: ModelOptions, hub: HubOptions, *, quiet: bool) -> Checkpoint:
             revision=hub.revision,
             token=hub.token,
             fetch=model.fetch,
-            notify=lambda text: hint(f"note: {text}", quiet=quiet),
+            notify=partial(note, quiet=quiet),
         )
     if hub != HubOptions() or model.fetch != "auto":
         raise typer.BadParameter("it is on this machine: no --revision, --token or --fetch.", param_hint="--demo")
@@ -199,8 +167,8 @@ def _open(model: ModelOptions, hub: HubOptions, *, quiet: bool) -> Checkpoint:
 
 def _print_notes(plan: Plan, *, quiet: bool) -> None:
     """What --quiet hides: only if the names are exact."""
-    for note in plan.notes:
-        hint(f"note: {note}", quiet=quiet and plan.model.name_mapping == "exact")
+    for text in plan.notes:
+        note(text, quiet=quiet and plan.model.name_mapping == "exact")
 
 
 def _print_selection(scanned: Scanned, choice: Choice, exporting: ExportOptions, *, quiet: bool) -> None:
@@ -209,8 +177,8 @@ def _print_selection(scanned: Scanned, choice: Choice, exporting: ExportOptions,
     selection = select(scan, choice)
     path, made = write_beside(scanned.place.stem, selection, scan, exporting.format)
     lines = overlap_lines(overlap(selection, scan, scanned.as_stored))
-    for note in made.notes:
-        hint(f"note: {note}", quiet=quiet)
+    for text in made.notes:
+        note(text, quiet=quiet)
     for warning in selection.warnings:
         warn(warning)
     if quiet:

@@ -8,8 +8,8 @@ import typer
 from spectrum.cli.app import command
 from spectrum.cli.choice import overlap_lines, read_choice
 from spectrum.cli.exporting import write_into
-from spectrum.cli.options import OUTPUT, ChoiceOptions, ExportOptions, ModuleOptions, ScanFile, StoredNoiseModel
-from spectrum.cli.output import hint, warn
+from spectrum.cli.options import ChoiceOptions, ExportOptions, ModuleOptions, ScanFile, StoredNoiseModel, output_option
+from spectrum.cli.output import hint, note, warn
 from spectrum.exporting import export
 from spectrum.results import read_scan, replace_file, spectra_file
 from spectrum.scanning.union import rescored
@@ -25,10 +25,7 @@ def select(
     exporting: ExportOptions,
     noise_model: StoredNoiseModel = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="FILE", help="File to write; by default standard output.", rich_help_panel=OUTPUT
-        ),
+        Path | None, output_option("--out", metavar="FILE", help="File to write; by default standard output.")
     ] = None,
 ) -> None:
     """Select from a stored scan, without the model.
@@ -53,8 +50,8 @@ def select(
         write_into(exporting, selection, scan)
         return
     made = export(selection, scan, exporting.format, lora=exporting.lora)
-    for note in made.notes:
-        hint(f"note: {note}")
+    for text in made.notes:
+        note(text)
     if out is None:
         print(made.text, end="")
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from spectrum.cli.app import command
-from spectrum.cli.options import OUTPUT, ModuleOptions, ScanFile, StoredNoiseModel
+from spectrum.cli.options import ModuleOptions, ScanFile, StoredNoiseModel, output_option
 from spectrum.cli.output import show as print_table
 from spectrum.results import read_scan, scan_to_json
 from spectrum.scanning.union import narrowed, rescored
@@ -19,26 +19,20 @@ def show(
     modules: ModuleOptions,
     noise_model: StoredNoiseModel = None,
     as_heatmap: Annotated[
-        bool,
-        typer.Option(
-            "--heatmap",
-            help="Layers x module types, coloured by rank within the module type.",
-            rich_help_panel=OUTPUT,
-        ),
+        bool, output_option("--heatmap", help="Layers x module types, coloured by rank within the module type.")
     ] = False,
     summary: Annotated[
-        bool, typer.Option("--summary", help="A row per module type instead of per parameter.", rich_help_panel=OUTPUT)
+        bool, output_option("--summary", help="A row per module type instead of per parameter.")
     ] = False,
     sort: Annotated[
         str | None,
-        typer.Option(
+        output_option(
             "--sort",
             metavar="COLUMN",
             help="Order the rows by a column, such as SNR or 'stable rank'. [default: module type]",
-            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The scan as JSON.", rich_help_panel=OUTPUT)] = False,
+    as_json: Annotated[bool, output_option("--json", help="The scan as JSON.")] = False,
 ) -> None:
     """Show the scores of a scan: a row per parameter or per module type, a heatmap, or JSON."""
     forms = {"--heatmap": as_heatmap, "--summary": summary, "--json": as_json, "--sort": sort is not None}

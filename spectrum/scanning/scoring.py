@@ -1,16 +1,17 @@
 """Spectra to scores: of a new scan, and of a stored one under another noise model. Needs no torch."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from spectrum.checkpoint import Checkpoint
 from spectrum.errors import CheckpointError, ScanFileError
 from spectrum.naming import Parameter
-from spectrum.results.scan import MatrixScore, ParameterScore, Scan
+from spectrum.results.scan import MatrixScore, ParameterScore, Scan, Settings
 from spectrum.results.spectra import Spectra, matrix_key
-from spectrum.scanning.plan import Plan
+from spectrum.scanning.plan import Plan, plan_scan
 from spectrum.spectra.snr import Array, NoiseModel, Score, median_score, snr, snr_of_each
 
 
@@ -28,6 +29,24 @@ def blank_scan(plan: Plan) -> Scan:
     """The scan that a plan leads to, with equal scores: enough to try whether a selection from it can be written."""
     parameters = tuple(replace(_blank(item, plan.formats[item.name], Spectra()), snr=1.0) for item in plan.scored)
     return Scan(plan.model, plan.settings, parameters, plan.unscored, plan.skipped)
+
+
+def scan_headers(checkpoint: Checkpoint, settings: Settings, notify: Callable[[str], None]) -> Scan:
+    """A scan with equal scores, from the headers of a checkpoint alone: enough to count what a selection needs.
+
+    Args:
+        checkpoint: open.
+        settings: with the scope the user asked for.
+        notify: called with each note on how the names were found.
+
+    Raises:
+        CheckpointError: nothing to score; weights that do not fit the model that config.json describes.
+        SpectrumError: a module pattern that matches nothing.
+    """
+    plan = plan_scan(checkpoint, settings, same=lambda _one, _other: True)  # tied copies: reads no weights
+    for text in plan.notes:
+        notify(text)
+    return blank_scan(plan)
 
 
 def rescore(scan: Scan, spectra: Mapping[str, Array], noise_model: NoiseModel) -> Scan:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from spectrum.budget import (
+    Limit,
     Setup,
     activation_bytes,
     all_names,
     dimensions,
     largest_that_fits,
+    make_report,
     memory,
     model_weights,
     parse_size,
@@ -108,6 +110,17 @@ def test_json(scanned, run):
     fits = document["fits"]
     assert (fits["memory"], fits["reserve_percent"], fits["usable"]) == (64 * 2**30, 50, 32 * 2**30)
     assert fits["usable"] >= fits["total"]
+
+
+def test_the_report_is_what_is_printed(scanned, run):
+    """Made in Python from plain values, without a file or an option: the same document, first and last lines."""
+    report = make_report(scanned, Setup("sgd", gpus=8, sharding="zero3"), top=25, limit=Limit(48 * 10**9, 15))
+    words = ["--gpus", "8", "--sharding", "zero3", "--optimizer", "sgd", "--memory", "48GB"]
+    _, out, _ = run("budget", SCAN, *words)
+    assert [out.splitlines()[0], *out.splitlines()[-2:]] == [report.assumed(scored=True), *report.remarks()]
+    printed = json.loads(run("budget", SCAN, *words, "--json")[1])
+    rows = {label: printed["selections"][label] for label in ("top 25 %", "full", "LoRA, rank 16")}
+    assert report.document == printed | {"selections": rows}
 
 
 @pytest.mark.parametrize(
