@@ -7,7 +7,8 @@ from statistics import median
 
 import typer
 
-from spectrum.cli.options import ChoiceOptions, ModuleOptions, warn_of_fraction
+from spectrum.cli.options import ChoiceOptions, ModuleOptions, read_percent, warn_of_fraction
+from spectrum.errors import SelectionError
 from spectrum.exporting import default_embeddings
 from spectrum.selection import Choice, Count, MaxWeights, MinSnr, Overlap, PerType, Rule, TopPercent
 from spectrum.untrusted import shown
@@ -27,24 +28,23 @@ def read_choice(options: ChoiceOptions, modules: ModuleOptions, *, format: str =
     }
     given = [name for name, value in rules.items() if value is not None]
     if len(given) > 1 and given != ["--top", "--per-type"]:
-        _refuse(given[0], given[1])
-    if options.whole_layers and given in (["--min-snr"], ["--per-type"], ["--top", "--per-type"]):
-        _refuse("--whole-layers", given[-1])
-    if options.min_snr is not None and options.score != "snr":
-        _refuse("--min-snr", f"--score {options.score}")
+        raise typer.BadParameter(f"give {given[0]} or {given[1]}, not both.", param_hint=given[0])
     if options.seed is not None and options.strategy != "random":
         raise typer.BadParameter("only --strategy random draws by a seed.", param_hint="--seed")
-    return Choice(
-        _rule(options),
-        score=options.score,
-        strategy=options.strategy,
-        seed=options.seed or 0,
-        whole_layers=options.whole_layers,
-        modules=tuple(modules.modules or ()),
-        exclude=tuple(modules.exclude or ()),
-        embeddings=options.embeddings or default_embeddings(format),
-        norms=options.norms,
-    )
+    try:
+        return Choice(
+            _rule(options),
+            score=options.score,
+            strategy=options.strategy,
+            seed=options.seed or 0,
+            whole_layers=options.whole_layers,
+            modules=tuple(modules.modules or ()),
+            exclude=tuple(modules.exclude or ()),
+            embeddings=options.embeddings or default_embeddings(format),
+            norms=options.norms,
+        )
+    except SelectionError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def overlap_lines(found: Overlap | None) -> list[str]:
@@ -64,23 +64,15 @@ def _spread(correlations: Mapping[str, float | None]) -> str:
     return f"{known[low]:.3f} ({low}) to {known[high]:.3f} ({high}), median {median(known.values()):.3f}"
 
 
-def _refuse(one: str, other: str) -> None:
-    raise typer.BadParameter(f"give {one} or {other}, not both.", param_hint=one)
-
-
 def _rule(options: ChoiceOptions) -> Rule:
     if options.count is not None:
         return Count(options.count)
     if options.min_snr is not None:
-        if not 0 <= options.min_snr < float("inf"):
-            raise typer.BadParameter(
-                f"{options.min_snr:g} is not an SNR: give a finite number, 0 or more.", param_hint="--min-snr"
-            )
         return MinSnr(options.min_snr)
     if options.max_params is not None:
         return MaxWeights(limit=weights(options.max_params))
     if options.trainable is not None:
-        return MaxWeights(model_percent=_percent(options.trainable, "--trainable"))
+        return MaxWeights(model_percent=options.trainable)
     if options.per_type is not None:
         return PerType(tuple(map(_per_type, options.per_type.split(","))), otherwise=options.top)
     return TopPercent(25 if options.top is None else options.top)
@@ -98,15 +90,6 @@ def weights(text: str) -> int:
     return int(number)
 
 
-def _percent(text: str, option: str, *, least: str = "more than 0") -> float:
-    found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,12})?) ?%?", text.strip(), flags=re.ASCII)
-    value = float(found[1]) if found else -1.0
-    if not 0 <= value <= 100 or (value == 0 and least != "0 or more"):
-        raise typer.BadParameter(f"{shown(text)} is not a percentage: give {least}, at most 100.", param_hint=option)
-    warn_of_fraction(value)
-    return value
-
-
 def _per_type(text: str) -> tuple[str, float]:
     pattern, equals, percent = text.strip().rpartition("=")
     if not equals or not pattern:
@@ -114,4 +97,6 @@ def _per_type(text: str) -> tuple[str, float]:
             f"{shown(text)} is not a rule: give PATTERN=PERCENT, as in 'mlp.*=50,self_attn.*=25'.",
             param_hint="--per-type",
         )
-    return pattern.strip(), _percent(percent, "--per-type", least="0 or more")
+    share = read_percent(percent)
+    warn_of_fraction(share)
+    return pattern.strip(), share

@@ -57,7 +57,7 @@ def read_percent(text: str) -> float:
     try:
         return float(text.strip().removesuffix("%"))
     except ValueError:
-        raise typer.BadParameter(f"{shown(text)} is not a percentage: give more than 0, at most 100.") from None
+        raise typer.BadParameter(f"{shown(text)} is not a percentage: give a number such as 25 or 2.5%.") from None
 
 
 def percent(value: float | None) -> float | None:
@@ -189,9 +189,13 @@ class ChoiceOptions:
         ),
     ] = None
     trainable: Annotated[
-        str | None,
+        float | None,
         chosen_option(
-            "--trainable", metavar="PERCENT", help="The same, in percent of the model's weights, such as 30%."
+            "--trainable",
+            metavar="PERCENT",
+            parser=read_percent,
+            callback=percent,
+            help="The same, in percent of the model's weights, such as 30%.",
         ),
     ] = None
     per_type: Annotated[

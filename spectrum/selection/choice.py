@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from spectrum.errors import SelectionError
 from spectrum.results.scan import ParameterScore
+from spectrum.untrusted import shown
 
 ScoreName = Literal["snr", "ratio", "stable-rank", "condition"]
 Treatment = Literal["train", "freeze"]
@@ -42,7 +43,7 @@ class MinSnr:
 
     def __post_init__(self) -> None:
         if not 0 <= self.snr < float("inf"):
-            raise SelectionError(f"{self.snr} is not an SNR to choose by: give a finite number, 0 or more.")
+            raise SelectionError(f"{self.snr:g} is not an SNR to choose by: give a finite number, 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class MaxWeights:
 
     limit: int | None = None
     model_percent: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.model_percent is not None and not 0 < self.model_percent <= 100:
+            raise SelectionError(f"{self.model_percent:g} % of a model: give more than 0, at most 100.")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,13 @@ class PerType:
 
     rules: tuple[tuple[str, float], ...]
     otherwise: float | None = None
+
+    def __post_init__(self) -> None:
+        for pattern, percent in self.rules:
+            if not 0 <= percent <= 100:
+                raise SelectionError(f"{percent:g} % of {shown(pattern)}: give 0 or more, at most 100.")
+        if self.otherwise is not None:
+            TopPercent(self.otherwise)  # refuses what is out of range
 
 
 Rule: TypeAlias = TopPercent | Count | MinSnr | MaxWeights | PerType

@@ -214,7 +214,7 @@ def test_import_of_the_empty_file(published, run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--top", "abc"], "Invalid value for '--top': 'abc' is not a percentage: give more than 0, at most 100."),
+        (["--top", "abc"], "Invalid value for '--top': 'abc' is not a percentage: give a number such as 25 or 2.5%."),
         (["--strategy", "best"], "'best' is not one of 'top', 'bottom', 'random', 'first', 'last'."),
         (["--count", "0"], "greater than or equal to 1."),
     ],

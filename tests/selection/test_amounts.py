@@ -4,7 +4,7 @@ import pytest
 from selection.scans import chosen, layers, make_scan
 
 from spectrum.errors import SelectionError, SpectrumError
-from spectrum.selection import Choice, Count, MinSnr, PerType, select
+from spectrum.selection import Choice, Count, MaxWeights, MinSnr, PerType, select
 
 _TYPES = make_scan(layers([1, 2, 3, 4], "mlp.up") + layers([40, 30, 20, 10], "mlp.down") + layers([7, 8], "attn.q"))
 
@@ -79,6 +79,11 @@ def test_a_pattern_that_matches_nothing():
         (lambda: Count(0), "0 of each module type cannot be selected"),
         (lambda: MinSnr(float("nan")), "nan is not an SNR to choose by"),
         (lambda: MinSnr(-1), "-1 is not an SNR to choose by"),
+        (lambda: PerType((("mlp.*", 100.5),)), "100.5 % of 'mlp.*': give 0 or more, at most 100"),
+        (lambda: PerType((("*", 50), ("mlp.*", -1))), "-1 % of 'mlp.*'"),
+        (lambda: PerType((), otherwise=101), "101 % cannot be selected"),
+        (lambda: MaxWeights(model_percent=0), "0 % of a model: give more than 0, at most 100"),
+        (lambda: MaxWeights(model_percent=float("nan")), "nan % of a model"),
         (lambda: Choice(MinSnr(1), whole_layers=True), "Whole layers have no SNR and no module type"),
         (lambda: Choice(PerType(()), whole_layers=True), "Whole layers have no SNR and no module type"),
         (lambda: Choice(MinSnr(1), score="ratio"), "A lowest SNR cannot be combined with a ranking by ratio"),
