@@ -7,6 +7,7 @@ long as these are the same it is kept, and a scan adds only what is missing.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from spectrum.checkpoint import Checkpoint, Fingerprint, written_since
@@ -122,14 +123,18 @@ def read_store(checkpoint: Checkpoint, plan: Plan, folder: Path, *, rescan: bool
 
 
 def set_aside(stored: Stored, plan: Plan) -> Path | None:
-    """Move outdated files to `<name>.old.*`, unless everything in them is decomposed again; the scan's new place.
+    """Move outdated files to the first free one of `<name>.old.*`, `<name>.old1.*` ...; returns the scan's new place.
+
+    Nothing is moved if everything in them is decomposed again.
 
     The fingerprint may have missed a small edit of the weights, so old and new scores must not mix. But copying or
     touching a file also makes it newer, and then the old ones still hold.
     """
     if stored.outdated is None or covers(plan, stored.outdated):
         return None
-    old = Place(stored.place.stem.with_name(f"{stored.place.stem.name}.old"))
+    stem = stored.place.stem
+    places = (Place(stem.with_name(f"{stem.name}.old{number or ''}")) for number in count())
+    old = next(place for place in places if not (place.scan_file.exists() or place.spectra_file.exists()))
     stored.place.scan_file.replace(old.scan_file)
     if stored.place.spectra_file.exists():
         stored.place.spectra_file.replace(old.spectra_file)

@@ -251,6 +251,18 @@ def test_files_written_since_are_decomposed_again(model):
     assert content()["tiny.old.spectra.safetensors"] == before["tiny.spectra.safetensors"]
 
 
+def test_every_older_scan_is_kept(model):
+    """A shard touched twice: the second older scan does not replace the first."""
+    scanned(model)
+    whole = content()["tiny.json"]
+    for pattern in ("mlp.*", "self_attn.*"):
+        later = Path("snr_results/tiny.json").stat().st_mtime_ns + 1_000_000
+        os.utime(model / "model.safetensors", ns=(later, later))
+        scanned(model, modules=[pattern])
+    assert content()["tiny.old.json"] == whole
+    assert len(stored("tiny.old1").parameters) == 3 * LAYERS
+
+
 def test_files_written_since_and_everything_redone(model):
     """Nothing is left to keep apart."""
     scanned(model, modules=["mlp.*"])
