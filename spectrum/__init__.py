@@ -23,6 +23,7 @@ _HOMES = {
     "singular_values": "spectrum.spectra.solver",
     "snr": "spectrum.spectra.snr",
     "Choice": "spectrum.selection",
+    "LoraOptions": "spectrum.exporting",
     "select": "spectrum.api",
     "check": "spectrum.checking",
     "export": "spectrum.api",

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from spectrum.checkpoint import Fetch, open_model
 from spectrum.errors import SpectrumError
+from spectrum.exporting import LoraOptions
+from spectrum.exporting import export as write_text
 from spectrum.results import Scan, Settings, read_scan, spectra_file
 from spectrum.results.scan import Precision
 from spectrum.scanning.obtain import obtain
@@ -25,8 +27,8 @@ ScanOrPath: TypeAlias = Scan | str | Path
 def scan(
     model: str | Path,
     *,
-    modules: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    modules: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     all_modules: bool = False,
     noise_model: NoiseModel = "iqr",
     experts: int | None = None,
@@ -48,7 +50,7 @@ def scan(
 
     Args:
         model: a folder, a file, or 'owner/name' on the Hub.
-        modules: shell patterns of module types to score; () is all.
+        modules: shell pattern of module types to score, or several; () is all.
         exclude: patterns of module types to leave out.
         all_modules: score embeddings, heads and routers as well.
         noise_model: where the threshold between noise and signal lies.
@@ -74,8 +76,8 @@ def scan(
         noise_model=noise_model,
         device=device,
         precision=precision,
-        modules=tuple(modules),
-        exclude=tuple(exclude),
+        modules=_patterns(modules),
+        exclude=_patterns(exclude),
         all_modules=all_modules,
         model_class=model_class,
         experts=experts,
@@ -94,8 +96,8 @@ def select(
     scan: ScanOrPath,
     top: float | Choice = 25,
     *,
-    modules: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    modules: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     noise_model: NoiseModel | None = None,
     embeddings: Treatment = "train",
     norms: Treatment = "freeze",
@@ -105,17 +107,18 @@ def select(
     Args:
         scan: to choose from.
         top: percentage of each module type, 0 < top <= 100; or a `Choice`, which says everything itself.
-        modules: shell patterns of module types to choose from; () is those of `top`.
+        modules: shell pattern of module types to choose from, or several; () is those of `top`.
         exclude: patterns of module types to leave out; likewise.
         noise_model: of the scores; None is the scan's. Another one needs the path of the scan file.
-        embeddings: whether the embedding and the head are trained.
+        embeddings: whether the embedding and the head are trained. The default suits full training. The command freezes
+            them in selections for adapters; give 'freeze' to do the same.
         norms: whether all norms are trained.
 
     Raises:
         SpectrumError: a file that cannot be read, a pattern that matches nothing, or nothing to choose.
     """
     choice = top if isinstance(top, Choice) else Choice(TopPercent(top), embeddings=embeddings, norms=norms)
-    choice = replace(choice, modules=tuple(modules) or choice.modules, exclude=tuple(exclude) or choice.exclude)
+    choice = replace(choice, modules=_patterns(modules) or choice.modules, exclude=_patterns(exclude) or choice.exclude)
     value = _scored(scan, noise_model)
     conditions = None
     if choice.score == "condition":
@@ -123,20 +126,25 @@ def select(
     return choose(value, choice, conditions=conditions)
 
 
-def export(selection: Selection, scan: ScanOrPath, format: str = "axolotl") -> str:  # noqa: A002
+def export(
+    selection: Selection,
+    scan: ScanOrPath,
+    format: str = "axolotl",  # noqa: A002
+    *,
+    lora: LoraOptions | None = None,
+) -> str:
     """A selection as the text that a trainer takes.
 
     Args:
         selection: what to train.
         scan: that it was chosen from.
         format: one of those of `spectrum select --format`.
+        lora: how adapters are made; only for the formats that have some.
 
     Raises:
         SelectionError: an unknown format, or a selection that the format cannot express.
     """
-    from spectrum import exporting  # noqa: PLC0415  the other functions do not need it
-
-    return exporting.export(selection, _scored(scan, None), format).text
+    return write_text(selection, _scored(scan, None), format, lora=lora).text
 
 
 def diff(
@@ -158,6 +166,10 @@ def diff(
         SpectrumError: a file that cannot be read, or scans without a parameter in common.
     """
     return compare_scans(_scored(first, noise_model), _scored(second, noise_model), percents=percents)
+
+
+def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _scored(scan: ScanOrPath, noise_model: NoiseModel | None) -> Scan:

@@ -4,10 +4,11 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spectrum.errors import one_line
+from spectrum.errors import SpectrumError, one_line
 
 LONGEST_SHOWN = 100  # characters
 SHORT = 8  # entries
@@ -89,6 +90,12 @@ def is_name(value: object) -> bool:
     Control characters and halves of surrogate pairs are neither printable nor always writable.
     """
     return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
+
+
+def check_word(value: object, words: Sequence[str], *, of: str) -> None:
+    """Raise SpectrumError unless a value given from Python is one of the words that an argument takes."""
+    if value not in words:
+        raise SpectrumError(f"{shown(value)} is not a value of {of}: give one of {', '.join(map(repr, words))}.")
 
 
 def cut(text: str) -> str:

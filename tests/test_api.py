@@ -1,7 +1,9 @@
 """The commands in Python, a line each, on the files that the commands write."""
 
+import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,40 @@ def test_a_scan_without_a_path_has_no_spectra(llama):
     with pytest.raises(SpectrumError, match="for condition numbers"):
         spectrum.select(scan, Choice(score="condition"))
     assert spectrum.select(FILE, Choice(score="condition")).names
+
+
+@pytest.mark.parametrize("name", ["noise_model", "precision", "embeddings", "norms", "score", "strategy"])
+def test_words_that_do_not_exist(llama, name):
+    """Python takes the words that the command takes, and says which."""
+    use = partial(spectrum.scan, llama) if name in ("noise_model", "precision") else Choice
+    with pytest.raises(SpectrumError, match=f"'typo' is not a value of {name}: give one of '"):
+        use(**{name: "typo"})
+    assert not FILE.exists()
+
+
+def test_a_stored_scan_has_no_such_noise_model(llama):
+    """The spectra file is not to blame."""
+    spectrum.scan(llama, modules="mlp.up_proj")
+    with pytest.raises(SpectrumError, match="'typo' is not a value of noise_model"):
+        spectrum.select(FILE, noise_model="typo")
+
+
+def test_one_pattern_needs_no_list(llama):
+    """A string is one pattern, not a list of letters."""
+    scan = spectrum.scan(llama, modules="mlp.*", exclude="mlp.up_proj")
+    assert {item.module_type for item in scan.parameters} == {
+        "model.layers.*.mlp.gate_proj",
+        "model.layers.*.mlp.down_proj",
+    }
+    assert {group.label for group in spectrum.select(scan, modules="*.gate_proj").groups} == {"mlp.gate_proj"}
+
+
+def test_adapters_have_options(llama):
+    """Rank and alpha, as --lora-rank and --lora-alpha."""
+    scan = spectrum.scan(llama)
+    selection = spectrum.select(scan, 25, embeddings="freeze")
+    text = spectrum.export(selection, scan, "peft", lora=spectrum.LoraOptions(8, 32))
+    assert (json.loads(text)["r"], json.loads(text)["lora_alpha"]) == (8, 32)
 
 
 def test_import_is_light():

@@ -5,13 +5,16 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from spectrum import __version__
 from spectrum.checkpoint import Checkpoint, fingerprint
 from spectrum.errors import CheckpointError, SpectrumError
 from spectrum.naming import Parameter, Scope, auto_classes, name_parameters, sample_experts, split_by_scope
-from spectrum.results.scan import Model, Settings, Unscored
+from spectrum.results.scan import Model, Precision, Settings, Unscored
 from spectrum.scanning.ranks import ALONE, Team
+from spectrum.spectra.snr import NOISE_MODELS
+from spectrum.untrusted import check_word
 
 COMPARED_NUMBERS = 2**22  # at a time
 
@@ -55,8 +58,10 @@ def plan_scan(checkpoint: Checkpoint, settings: Settings, *, same: Callable[[str
 
     Raises:
         CheckpointError: nothing to score; weights that do not fit the model that config.json describes.
-        SpectrumError: a module pattern that matches nothing.
+        SpectrumError: a module pattern that matches nothing; a noise model or precision that does not exist.
     """
+    check_word(settings.noise_model, NOISE_MODELS, of="noise_model")
+    check_word(settings.precision, get_args(Precision), of="precision")
     naming = name_parameters(
         checkpoint.tensors,
         checkpoint.config,

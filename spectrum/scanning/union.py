@@ -18,7 +18,8 @@ from spectrum.results import (
 )
 from spectrum.scanning.plan import Plan
 from spectrum.scanning.scoring import rescore, score_parameter, score_plan
-from spectrum.spectra.snr import NoiseModel, median_score
+from spectrum.spectra.snr import NOISE_MODELS, NoiseModel, median_score
+from spectrum.untrusted import check_word
 
 
 def labels_of(matrices: Iterable[Matrix | MatrixScore]) -> frozenset[str]:
@@ -97,9 +98,11 @@ def rescored(scan: Scan, scan_file: Path, noise_model: NoiseModel | None) -> Sca
 
     Raises:
         ScanFileError: the spectra file is missing, damaged or of other weights.
+        SpectrumError: there is no such noise model.
     """
     if noise_model is None or noise_model == scan.settings.noise_model:
         return scan
+    check_word(noise_model, NOISE_MODELS, of="noise_model")
     return rescore(scan, read_spectra(spectra_file(scan_file), fingerprint=scan.model.fingerprint), noise_model)
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from spectrum.errors import SelectionError
 from spectrum.results.scan import ParameterScore
-from spectrum.untrusted import shown
+from spectrum.untrusted import check_word, shown
 
 ScoreName = Literal["snr", "ratio", "stable-rank", "condition"]
 Treatment = Literal["train", "freeze"]
@@ -98,7 +98,7 @@ class Choice:
         norms: whether all norms are trained.
 
     Raises:
-        SelectionError: a rule out of range, or parts that exclude each other.
+        SpectrumError: a rule out of range, a word that is not one of those above, or parts that exclude each other.
     """
 
     rule: Rule = field(default_factory=lambda: TopPercent(25))
@@ -112,6 +112,9 @@ class Choice:
     norms: Treatment = "freeze"
 
     def __post_init__(self) -> None:
+        words = {"score": ScoreName, "strategy": Strategy, "embeddings": Treatment, "norms": Treatment}
+        for name, values in words.items():
+            check_word(getattr(self, name), get_args(values), of=name)
         if self.whole_layers and isinstance(self.rule, MinSnr | PerType):
             raise SelectionError("Whole layers have no SNR and no module type: choose them by percentage or count.")
         if isinstance(self.rule, MinSnr) and self.score != "snr":
