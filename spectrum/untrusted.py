@@ -75,7 +75,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON from its entries.
 
     Raises:
-        TwiceError: with the name that stands there twice.
+        TwiceError: with the name that occurs twice.
     """
     entries = dict(pairs)
     if len(entries) < len(pairs):

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from spectrum.checking.against_model import check_model, check_names
 from spectrum.checking.config import ListedConfig, read_listed_config
 from spectrum.checking.findings import Area, Finding, located, of_error, ordered
 from spectrum.checking.formats import Report
 from spectrum.checking.lines import Line, check_lines
-from spectrum.checking.model import check_model, check_names
 from spectrum.checking.scan_file import check_spectra, read_scan_file
 from spectrum.errors import SelectionError, SpectrumError
 from spectrum.exporting.axolotl_conflicts import find_conflicts

@@ -65,11 +65,11 @@ def read_listed_config(path: Path) -> tuple[ListedConfig | None, list[Finding]]:
         return None, [Finding("SPC401", str(error), remedy, str(path), error.line)]
     entries = [entry for entry in config.entries if entry.key == _KEY]
     patterns, findings = _patterns(config, entries, str(path))
-    header = read_header(config.text, above=entries[-1].line) if entries else None
+    header = last_header(config.text, above=entries[-1].line) if entries else None
     return ListedConfig(str(path), config, patterns, header), findings
 
 
-def read_header(text: str, *, above: int) -> Header | None:
+def last_header(text: str, *, above: int) -> Header | None:
     """The last header above a line; None if there is none."""
     lines = text.splitlines()[: above - 1]
     titles = [number for number, line in enumerate(lines, 1) if _TITLE.match(line)]

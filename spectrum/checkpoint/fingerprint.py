@@ -8,7 +8,7 @@ from pathlib import Path
 from time import time_ns
 
 from spectrum.checkpoint.checkpoint import Checkpoint
-from spectrum.checkpoint.memory import remembered
+from spectrum.checkpoint.known_fingerprints import remembered
 from spectrum.checkpoint.tensors import Tensor
 
 # A tensor up to this size is hashed whole; of a larger one, SAMPLES blocks spread evenly over it. Were one weight in a

@@ -15,7 +15,7 @@ from spectrum.checkpoint.tensors import FLOAT_SIZES, Tensor
 from spectrum.errors import CheckpointError
 from spectrum.untrusted import shown
 
-# Beside 'x.weight' stands 'x.weight_scale_inv' and so on, beside a stacked 'x.gate_up_proj' 'x.gate_up_proj_scale_inv'.
+# 'x.weight' has the scale 'x.weight_scale_inv' and so on; a stacked 'x.gate_up_proj' has 'x.gate_up_proj_scale_inv'.
 # All are multiplied by, the 'inv' too: it is the inverse of what the weight was multiplied by.
 _SCALES = ("weight_scale_inv", "weight_scale", "scale_inv", "scale", "qscale_weight")
 # Scales of activations: what quantised inference needs and the unquantised checkpoint does not have.
@@ -89,7 +89,7 @@ def _mxfp4_experts(identity: str, stored: Mapping[str, Tensor], codes: Tensor) -
 def _scaled_weight(
     identity: str, config: Mapping[str, Any] | None, stored: Mapping[str, Tensor], codes: Tensor
 ) -> Quantized | None:
-    """A weight of FP8, or of packed FP4, with the scale that stands beside it."""
+    """A weight of FP8, or of packed FP4, with its scale."""
     if not codes.shape or codes.dtype not in (*FP8_DTYPES, *_PACKED_DTYPES):
         return None
     beside = [stored[name] for name in _beside(codes.name, _SCALES) if name in stored]

@@ -19,7 +19,7 @@ from spectrum.spectra.snr import NoiseModel
 
 
 def percents(text: str) -> str:
-    """Refuse what is no list of percentages."""
+    """Refuse a text that is not a list of percentages."""
     try:
         _ = [percent(float(part)) for part in text.split(",")]
     except ValueError as error:
@@ -28,7 +28,7 @@ def percents(text: str) -> str:
 
 
 def correlation(value: float | None) -> float | None:
-    """Refuse what no correlation can be below."""
+    """Refuse a number that is not between -1 and 1, because no correlation is below it."""
     if value is not None and not -1 < value <= 1:
         raise typer.BadParameter(f"{value:g} is out of range: give more than -1 and at most 1.")
     return value

@@ -154,7 +154,7 @@ class ModuleOptions:
 
 @dataclass(frozen=True)
 class HubOptions:
-    """Which version of a model on the Hub, and who asks for it."""
+    """Which version of a model on the Hub, and the token that opens it."""
 
     revision: Annotated[
         str | None, hub_option("--revision", metavar="REV", help="Branch, tag or commit of a model on the Hub.")

@@ -23,7 +23,7 @@ from spectrum.exporting.axolotl_conflicts import (
     find_conflicts,
 )
 from spectrum.exporting.config_edits import Change, above, changed, child, replaced, with_child, without_items
-from spectrum.exporting.config_text import Config, ConfigError, Entry, parse_config, read_text
+from spectrum.exporting.config_text import Config, ConfigError, Entry, parse_config, read_config_text
 from spectrum.results.scan import Scan
 from spectrum.results.writer import check_writable
 from spectrum.selection import Selection
@@ -69,7 +69,11 @@ def validate_target(path: Path, *, adapters: bool = False, four_bit: bool = Fals
         SpectrumError: it cannot be read or replaced, is not an Axolotl config, or has a setting that only its user
             can change.
     """
-    text = read_text(path)
+    if not path.exists():
+        raise SpectrumError(
+            f"'{path}' cannot be read: there is no such file. Give the config that Axolotl is started with."
+        )
+    text = read_config_text(path)
     check_writable(path)
     config = _editable(text, str(path))
     wanted = {**dict.fromkeys(_LORA_SCALARS), "adapter": "qlora" if four_bit else "lora"} if adapters else {}

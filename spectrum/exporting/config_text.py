@@ -95,11 +95,11 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """Read and parse a config file; see `read_text` and `parse_config`."""
-    return parse_config(read_text(path), str(path))
+    """Read and parse a config file; see `read_config_text` and `parse_config`."""
+    return parse_config(read_config_text(path), str(path))
 
 
-def read_text(path: Path) -> str:
+def read_config_text(path: Path) -> str:
     """The text of a config file.
 
     Raises:

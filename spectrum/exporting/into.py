@@ -62,11 +62,11 @@ def edited_config(
 ) -> "tuple[Edited, bool]":
     """The config with the selection in it and all messages, and whether it differs from the file; see `put_into`."""
     from spectrum.exporting.axolotl_config import lora_settings, put_into_axolotl  # noqa: PLC0415  it imports yaml
-    from spectrum.exporting.config_text import read_text  # noqa: PLC0415
+    from spectrum.exporting.config_text import read_config_text  # noqa: PLC0415
 
     if format not in FORMATS:
         raise SelectionError(f"--into takes --format axolotl or axolotl-lora, not {format}.")
-    text = read_text(path)
+    text = read_config_text(path)
     if format == "axolotl-lora":
         given = lora or LoraOptions()
         rank, alpha = lora_settings(text, str(path))

@@ -2,8 +2,8 @@
 
 from spectrum.reporting.diff_table import move_table, overlap_table, type_table
 from spectrum.reporting.heatmap import heatmap
-from spectrum.reporting.memory import memory_parts, memory_table
-from spectrum.reporting.table import (
+from spectrum.reporting.memory_table import memory_parts, memory_table
+from spectrum.reporting.score_table import (
     COLUMNS,
     parameter_table,
     selection_table,

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from spectrum.reporting.table import add_row, new_table
+from spectrum.reporting.score_table import add_row, new_table
 from spectrum.selection.diff import Diff
 
 

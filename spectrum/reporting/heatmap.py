@@ -8,7 +8,7 @@ from rich.text import Text
 
 from spectrum.errors import one_line
 from spectrum.naming import common_prefix, natural_key
-from spectrum.reporting.table import show_number
+from spectrum.reporting.score_table import show_number
 from spectrum.results.scan import ParameterScore, Scan
 from spectrum.selection import rank
 

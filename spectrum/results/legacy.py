@@ -39,7 +39,10 @@ def import_scan(source: str | Path, *, model_id: str | None = None) -> Scan:
     """
     place = str(source)
     remote = place.startswith(("https://", "http://"))
-    value = parse_scores(download(place), source=place) if remote else load_json(Path(place))
+    if remote:
+        value = parse_scores(download(place), source=place)
+    else:
+        value = load_json(Path(place), wanted="a result file of the authors' program, or its address on the web")
     file_name = unquote(urlsplit(place).path).rpartition("/")[2] if remote else Path(place).name
     if isinstance(value, dict) and value.get("format") == FORMAT:
         raise ScanFileError(f"'{place}' is a scan file of this program already; use it as it is.")

@@ -42,8 +42,8 @@ def read_scan(path: Path) -> Scan:
     return scan_from_json(load_json(path), source=str(path))
 
 
-def load_json(path: Path) -> Any:
-    """Parsed JSON of a file, as `parse_scores` reads it.
+def load_json(path: Path, *, wanted: str = "the .json file of a scan") -> Any:
+    """Parsed JSON of a file, as `parse_scores` reads it; an error asks for the `wanted` file instead.
 
     Raises:
         ScanFileError: the file is missing, empty, or not JSON.
@@ -52,7 +52,7 @@ def load_json(path: Path) -> Any:
         text = read_file(path, most=MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ScanFileError(f"'{path}' cannot be read: {reason}. Give the .json file of a scan.") from error
+        raise ScanFileError(f"'{path}' cannot be read: {reason}. Give {wanted}.") from error
     return parse_scores(text, source=str(path))
 
 

@@ -19,7 +19,7 @@ def locked(path: Path, *, on_wait: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         path: of the lock file; its folder exists.
-        on_wait: told who holds it, before waiting.
+        on_wait: called with the holder before waiting.
     """
     lock = FileLock(path)
     try:

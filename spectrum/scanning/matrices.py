@@ -92,7 +92,7 @@ def _rows_of(source: Source, matrix: Matrix) -> tuple[int, int] | None:
 
 
 def _once(read: ReadRows) -> ReadRows:
-    """The same, but rows that two matrices share (gate and up of a fused expert) are read once, by who asks first."""
+    """The same, but rows that two matrices share (gate and up of a fused expert) are read once, by the first caller."""
     lock, results = Lock(), dict[tuple[str, int, int | None], "Future[torch.Tensor]"]()
 
     def read_once(name: str, start: int, stop: int | None) -> torch.Tensor:

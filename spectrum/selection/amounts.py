@@ -85,7 +85,7 @@ def _fitting_percent(scan: Scan, choice: Choice, rule: MaxWeights, pools: Sequen
     if percent is None:
         least = beside + sum(pool[0] for pool in needed)
         smallest = "one layer" if choice.whole_layers else "one parameter of each module type"
-        frozen = " or pass --embeddings freeze" if choice.embeddings == "train" and beside else ""
+        frozen = ", or pass --embeddings freeze" if choice.embeddings == "train" and beside else ""
         raise SelectionError(
             f"Not even the smallest choice fits: {smallest} and what is trained beside it are {least:,} weights, more "
             f"than {limit:,}. Allow that many, or leave module types out with --exclude{frozen}."

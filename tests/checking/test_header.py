@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from checking.conftest import CONFIG, SCAN
 
-from spectrum.checking.config import read_header
+from spectrum.checking.config import last_header
 from spectrum.errors import SelectionError
 from spectrum.selection import Choice, Count, MaxWeights, MinSnr, PerType, TopPercent
 from spectrum.selection.reading import arguments, read_arguments
@@ -71,7 +71,7 @@ def test_options_that_are_none(words):
     """Anybody may write a comment: it is an error of its own, and no list is compared with it."""
     with pytest.raises(SelectionError):
         read_arguments(words.split())
-    header = read_header(f"# Spectrum: x\n# options: {words}\n", above=3)
+    header = last_header(f"# Spectrum: x\n# options: {words}\n", above=3)
     assert (header.choice, header.reason[:32]) == (None, "has options that cannot be read:")
 
 

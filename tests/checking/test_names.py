@@ -2,7 +2,7 @@
 
 import pytest
 
-from spectrum.checking.model import check_names
+from spectrum.checking.against_model import check_names
 from spectrum.results import Model, ParameterScore, Scan, Settings
 
 NAME = "model.layers.0.mlp.experts.*.w1.weight"

@@ -57,7 +57,10 @@ def test_a_result_file_is_imported_from_its_address(site, run):
         ("{site}/none.json", "cannot be read: there is no such file."),
         ("{site}/snr_results_acme-empty.json", "is empty: it holds no scores."),
         ("http://127.0.0.1:9/x.json", "cannot be read: [Errno 111] Connection refused."),
-        ("file:///etc/passwd", "'file:/etc/passwd' cannot be read: No such file or directory."),
+        (
+            "file:///etc/passwd",
+            "'file:/etc/passwd' cannot be read: No such file or directory. Give a result file of the",
+        ),
     ],
 )
 def test_an_address_without_scores_is_one_line(site, run, url, message):

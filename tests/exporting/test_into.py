@@ -13,7 +13,7 @@ from exporting.test_axolotl_lora import TRAINING
 from spectrum.errors import SpectrumError
 from spectrum.exporting import LoraOptions, to_axolotl, to_axolotl_lora
 from spectrum.exporting.axolotl_config import lora_settings, put_into_axolotl, validate_target
-from spectrum.exporting.config_text import read_text
+from spectrum.exporting.config_text import read_config_text
 from spectrum.results import write_scan
 from spectrum.selection import select_top
 
@@ -359,7 +359,7 @@ def _bomb(merge):
     ],
     ids=["aliases", "merges", "base 60", "a long line"],
 )
-@pytest.mark.parametrize("check", [validate_target, lambda path: _full(read_text(path))])
+@pytest.mark.parametrize("check", [validate_target, lambda path: _full(read_config_text(path))])
 def test_hostile_configs_end_at_once(text, message, check):
     """Before a scan as after it: a small file cannot stand for much work, a large one is not read."""
     Path("c.yml").write_text(text)
@@ -445,7 +445,11 @@ def test_parameters_have_no_dropout(axolotl_config):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--into", "nowhere.yml"], 1, "'nowhere.yml' cannot be read: No such file or directory."),
+        (
+            ["--into", "nowhere.yml"],
+            1,
+            "'nowhere.yml' cannot be read: there is no such file. Give the config that Axolotl",
+        ),
         (["--into", "pipe.yml"], 1, "'pipe.yml' cannot be read: It is no"),
         (["--into", "latin.yml"], 1, "'latin.yml' is not UTF-8 text."),
         (["--into", "x.yml", "--format", "peft"], 2, "it takes --format axolotl or axolotl-lora"),

@@ -90,7 +90,7 @@ def test_what_the_smallest_choice_needs():
         select(scan, Choice(MaxWeights(limit=59)))
     assert str(error.value) == (
         "Not even the smallest choice fits: one parameter of each module type and what is trained beside it are "
-        "60 weights, more than 59. Allow that many, or leave module types out with --exclude or pass "
+        "60 weights, more than 59. Allow that many, or leave module types out with --exclude, or pass "
         "--embeddings freeze."
     )
     assert select(scan, Choice(MaxWeights(limit=60))).trainable == 60
