@@ -55,7 +55,7 @@ def bench(
 
 
 def _table(measured: "list[Measurement]") -> "Table":
-    from spectrum.reporting.table import add_row, new_table  # noqa: PLC0415  it imports rich
+    from spectrum.reporting.score_table import add_row, new_table  # noqa: PLC0415  it imports rich
 
     table = new_table("shape", "matrices", "plain s", "s", "ratio", "SNR deviation", "peak GB", "share of product rate")
     for entry in measured:

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from spectrum.budget import Memory
 from spectrum.budget.sizes import unit
-from spectrum.reporting.table import add_row, new_table
+from spectrum.reporting.score_table import add_row, new_table
 
 _PARTS = {
     "weights": "all, trained and frozen",
